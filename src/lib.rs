@@ -1,0 +1,4 @@
+//! carom, an IRC bouncer. This page is the map: one line for each module, lowest layer first. A module
+//! uses only modules above it in this list; `tests/tidy.rs` holds it to that. `ARCHITECTURE.md` tells the
+//! story. The pure part knows IRC and has no socket, file, clock or `async`: `wire`, `state`. The rest is
+//! the shell around it.
