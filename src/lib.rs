@@ -2,3 +2,7 @@
 //! uses only modules above it in this list; `tests/tidy.rs` holds it to that. `ARCHITECTURE.md` tells the
 //! story. The pure part knows IRC and has no socket, file, clock or `async`: `wire`, `state`. The rest is
 //! the shell around it.
+
+// The order is the order of the layers: a blank line between two keeps rustfmt from sorting them.
+
+pub mod wire; // the grammar: bytes, lines, tags, names, ISUPPORT, capabilities
