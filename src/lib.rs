@@ -6,3 +6,7 @@
 // The order is the order of the layers: a blank line between two keeps rustfmt from sorting them.
 
 pub mod wire; // the grammar: bytes, lines, tags, names, ISUPPORT, capabilities
+
+pub mod config; // what the file says, checked: it cannot be wrong
+
+pub mod command; // the administrator's words: verbs, parser, help

@@ -1,0 +1,442 @@
+//! The effective configuration: everything the file (and later the database) says, with defaults filled in and checked, so
+//! that the rest of the program cannot meet a wrong value. `file` reads TOML and finds what is wrong; this is what it
+//! yields. Values are plain data.
+
+pub mod address;
+mod check;
+pub mod file;
+pub mod finding;
+mod host;
+#[rustfmt::skip] // a table: one row on one line
+pub mod keys;
+mod nearest;
+pub mod ranges;
+mod reader;
+pub mod secret;
+pub mod source;
+mod texts;
+pub mod units;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use address::{Listen, ListenHost, Scheme, ServerAddr};
+pub use file::{Purpose, Surroundings, control_socket, load, load_in};
+pub use finding::{Finding, Findings, Level};
+pub use ranges::Ranges;
+pub use secret::Secret;
+pub use source::{Proxy, Source, SourceKind, Sources};
+pub use units::Rate;
+
+/// Everything the daemon runs by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// `[server]`
+    pub server: Server,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[log]`
+    pub log: Log,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[dial]`: what networks begin with.
+    pub dial: Dial,
+    /// `[history]`: what users begin with.
+    pub history: HistoryRules,
+    /// `[[user]]`
+    pub users: Vec<User>,
+}
+
+/// `[server]`: what clients see and where they come in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Server {
+    /// The server name in everything carom itself says.
+    pub name: String,
+    /// Where clients come in.
+    pub listen: Vec<Listen>,
+    /// The message of the day.
+    pub motd: Option<PathBuf>,
+    /// The control socket; `None`: none.
+    pub control: Option<PathBuf>,
+    /// Addresses clients may come from; empty: from all.
+    pub allow: Ranges,
+    /// Addresses clients may not come from, whatever `allow` says.
+    pub deny: Ranges,
+    /// Proxies that tell in a PROXY header whom they speak for.
+    pub proxies: Ranges,
+    /// Whom users may turn to.
+    pub admin_contact: String,
+}
+
+/// `[tls]`: certificate and key for `ircs://` listeners. Both or neither are in the file; when neither is, `made` is true,
+/// the paths point into the data folder and the first run makes them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// Whether carom makes them itself.
+    pub made: bool,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Storage {
+    /// The database; `None` for `:memory:`.
+    pub database: Option<PathBuf>,
+    /// Where database, made certificate and lock live.
+    pub folder: PathBuf,
+    /// What a stored line survives.
+    pub durability: Durability,
+}
+
+/// What a stored line survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The end of the process at any moment; of a power cut at most the last second is lost.
+    #[default]
+    Process,
+    /// A power cut: every commit is synced before delivery.
+    Power,
+}
+
+/// `[log]`: the daemon's own log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Log {
+    /// How much is told.
+    pub level: LogLevel,
+    /// `format = "json"`.
+    pub json: bool,
+}
+
+/// How much the log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[limits]`; where the file says 0 (no limit) a count is `usize::MAX`, a duration `Duration::MAX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub unauthenticated: usize,
+    pub per_address: usize,
+    pub connects_per_address: Rate,
+    pub login_failures: Rate,
+    pub register_timeout: Duration,
+    pub clients_per_user: usize,
+    pub networks_per_user: usize,
+    pub channels_per_network: usize,
+    pub client_queue: usize,
+    pub client_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            unauthenticated: 512,
+            per_address: 8,
+            connects_per_address: Rate {
+                burst: 20,
+                every: Duration::from_secs(5),
+            },
+            login_failures: Rate {
+                burst: 5,
+                every: Duration::from_secs(12),
+            },
+            register_timeout: Duration::from_secs(30),
+            clients_per_user: 64,
+            networks_per_user: 64,
+            channels_per_network: 500,
+            client_queue: 256 * 1024,
+            client_timeout: Duration::from_secs(150),
+        }
+    }
+}
+
+/// A person with an account here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// `[a-z0-9_-]{1,32}`
+    pub name: String,
+    /// The hash of the password; `None`: one is made at first start.
+    pub password: Option<Secret>,
+    /// Where the file gives it, for the log line about an old hash.
+    pub password_line: usize,
+    /// Whether the user administers carom.
+    pub admin: bool,
+    /// Networks in the file's order.
+    pub networks: Vec<Network>,
+    /// What networks begin with; for a lobby: the nick a client without a network is known by.
+    pub nick: String,
+    /// What networks begin with.
+    pub username: String,
+    /// What networks begin with.
+    pub realname: String,
+    /// What networks begin with.
+    pub history: HistoryRules,
+}
+
+/// One IRC network of one user, everything inherited from user, `[dial]` and `[history]` filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its name, unique per user.
+    pub name: String,
+    /// Whether to be connected.
+    pub enabled: bool,
+    /// In order, then again.
+    pub servers: Vec<ServerAddr>,
+    /// How servers are reached.
+    pub dial: Dial,
+    /// Through what servers are reached; `None`: directly.
+    pub proxy: Option<Proxy>,
+    /// The wanted nick.
+    pub nick: String,
+    /// Tried in order when it is taken.
+    pub alternative_nicks: Vec<String>,
+    /// USER's first parameter.
+    pub username: String,
+    /// USER's last parameter.
+    pub realname: String,
+    /// The server password.
+    pub password: Option<Secret>,
+    /// How to log in to services.
+    pub sasl: Option<Sasl>,
+    /// PEM with certificate and key shown to servers.
+    pub client_certificate: Option<PathBuf>,
+    /// How a server proves who it is.
+    pub trust: Trust,
+    /// Lines said after registration, before channels are joined.
+    pub on_connect: Vec<Secret>,
+    /// A nick change becomes the wanted nick.
+    pub follow_nick: bool,
+    /// Whether a kick is followed by a rejoin.
+    pub rejoin_on_kick: bool,
+    /// Lines towards the server.
+    pub flood: Rate,
+    /// History of targets that have no own rules.
+    pub history: HistoryRules,
+    /// Declared channels.
+    pub channels: Vec<Channel>,
+    /// `[limits] channels_per_network`, here because the network's task holds to it.
+    pub max_channels: usize,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            enabled: true,
+            servers: Vec::new(),
+            dial: Dial::default(),
+            proxy: None,
+            nick: String::new(),
+            alternative_nicks: Vec::new(),
+            username: String::new(),
+            realname: String::new(),
+            password: None,
+            sasl: None,
+            client_certificate: None,
+            trust: Trust::default(),
+            on_connect: Vec::new(),
+            follow_nick: true,
+            rejoin_on_kick: true,
+            flood: Rate {
+                burst: 10,
+                every: Duration::from_secs(2),
+            },
+            history: HistoryRules::default(),
+            channels: Vec::new(),
+            max_channels: Limits::default().channels_per_network,
+        }
+    }
+}
+
+/// `[[user.network.channel]]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// Its key.
+    pub key: Option<Secret>,
+    /// Its history rules.
+    pub history: HistoryRules,
+}
+
+/// `[history]` as it holds for one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRules {
+    /// What is replayed at attach.
+    pub replay: Replay,
+    /// At most so many lines; 0: no limit.
+    pub lines: u64,
+    /// For a client name that was never seen before.
+    pub first_lines: u64,
+    /// Whether joins, parts and the like are left out.
+    pub only_messages: bool,
+    /// For clients without server-time.
+    pub timestamps: TimeStyle,
+}
+
+impl Default for HistoryRules {
+    fn default() -> Self {
+        Self {
+            replay: Replay::Unseen,
+            lines: 0,
+            first_lines: 50,
+            only_messages: true,
+            timestamps: TimeStyle::Time,
+        }
+    }
+}
+
+/// What is replayed at attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Replay {
+    /// What this client name has not acknowledged.
+    #[default]
+    Unseen,
+    /// The newest lines, each time.
+    Last,
+    /// Nothing.
+    None,
+}
+
+/// How replayed lines show their time to clients without server-time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum TimeStyle {
+    /// Not at all.
+    None,
+    /// `[HH:MM:SS] `, with the date when the day differs.
+    #[default]
+    Time,
+    /// `[YYYY-MM-DD HH:MM:SS] `
+    DateTime,
+    /// A strftime string, followed by one space.
+    Strftime(String),
+}
+
+/// `[dial]` as it holds for one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dial {
+    /// Which family first, or alone.
+    pub family: Family,
+    /// RFC 8305 connection attempt delay.
+    pub attempt_delay: Duration,
+    /// RFC 8305 resolution delay.
+    pub resolution_delay: Duration,
+    /// One address: TCP and TLS.
+    pub timeout: Duration,
+    /// No octet from the server after we began to register.
+    pub silence: Duration,
+    /// Until 001.
+    pub register_timeout: Duration,
+    /// Where connections come from.
+    pub source: Sources,
+    /// Which of the host's own addresses, when that names none.
+    pub source_kind: SourceKind,
+    /// Whether users who are not administrators may reach internal addresses.
+    pub allow_internal: bool,
+    /// Whether addresses are bound that no interface has; for listeners too.
+    pub freebind: bool,
+    /// MSS of IPv6 sockets; 0: left alone.
+    pub ipv6_mss: u32,
+    /// First wait after a failed cycle.
+    pub reconnect: Duration,
+    /// New connections to one server host, all users together.
+    pub pace: Rate,
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Self {
+            family: Family::PreferIpv6,
+            attempt_delay: Duration::from_millis(250),
+            resolution_delay: Duration::from_millis(50),
+            timeout: Duration::from_secs(15),
+            silence: Duration::from_secs(10),
+            register_timeout: Duration::from_secs(60),
+            source: Sources::default(),
+            source_kind: SourceKind::Stable,
+            allow_internal: false,
+            freebind: false,
+            ipv6_mss: 1220,
+            reconnect: Duration::from_secs(15),
+            pace: Rate {
+                burst: 10,
+                every: Duration::from_secs(1),
+            },
+        }
+    }
+}
+
+/// Which address family to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Family {
+    #[default]
+    PreferIpv6,
+    PreferIpv4,
+    Ipv6,
+    Ipv4,
+}
+
+/// Logging in to a network's services (IRCv3 SASL).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sasl {
+    /// RFC 4616
+    Plain {
+        /// The services account.
+        account: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// RFC 4422 appendix A, with the client certificate.
+    External {
+        /// The account to act as; empty: whose certificate it is.
+        account: String,
+    },
+}
+
+/// How a server's certificate is judged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    /// What is checked.
+    pub verify: Verify,
+    /// Accepted certificates or keys.
+    pub pins: Vec<Pin>,
+    /// A PEM file of accepted authorities, instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// What is checked of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// The chain, the name, and a pin when there are any.
+    #[default]
+    Ca,
+    /// A pin alone.
+    Pin,
+    /// Nothing.
+    None,
+}
+
+/// A SHA-256 fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// `sha256:` of the certificate (DER).
+    Certificate([u8; 32]),
+    /// `spki-sha256:` of its public key.
+    Key([u8; 32]),
+}
