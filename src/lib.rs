@@ -10,3 +10,5 @@ pub mod wire; // the grammar: bytes, lines, tags, names, ISUPPORT, capabilities
 pub mod config; // what the file says, checked: it cannot be wrong
 
 pub mod command; // the administrator's words: verbs, parser, help
+
+pub mod history; // the log of each network on disk: append, read, positions

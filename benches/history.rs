@@ -1,0 +1,227 @@
+//! What the history costs: storing lines by the number of lines a commit, the round trip from a task to `settled` and back,
+//! and reading by target and by id. Figures are microseconds; CPU is that of the whole process, its threads included.
+//! `cargo bench --bench history`.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use carom::config::Durability;
+use carom::history::{Entry, EntryId, History, Ids, Kind, Log, Missed, Only, Write};
+use carom::wire::{CaseMapping, Name, Timestamp};
+
+/// Lines of so many channels come mixed.
+const CHANNELS: u64 = 30;
+
+/// A line of the usual length: 118 bytes.
+fn entry(id: u64) -> Entry {
+    let channel = format!("#channel{}", id * 7 % CHANNELS);
+    let text = "the quick brown fox jumps over the lazy dog, again";
+    Entry {
+        id: EntryId(id),
+        target: Name::new(channel.as_bytes(), CaseMapping::Rfc1459),
+        time: Timestamp::from_millis(1_700_000_000_000 + i64::try_from(id).unwrap()),
+        msgid: Some(Bytes::from(format!("{id:016x}"))),
+        kind: if id.is_multiple_of(20) {
+            Kind::Event
+        } else {
+            Kind::Message
+        },
+        again: false,
+        tags: Bytes::new(),
+        line: Bytes::from(format!(
+            ":nickname!~user@host.example.org PRIVMSG {channel} :{text}"
+        )),
+    }
+}
+
+/// CPU time of this process: the kernel counts it in hundredths of a second.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11..13]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn micros(span: Duration, count: u64) -> f64 {
+    span.as_secs_f64() * 1e6 / count as f64
+}
+
+async fn open(path: &Path, network: &str) -> (History, Log, u64) {
+    let history = History::open(Some(path), Durability::Process).unwrap();
+    let (log, remembered) = history.open_log("user", network).await.unwrap();
+    (history, log, remembered.head.0)
+}
+
+async fn settled(log: &Log, id: u64) {
+    log.settled()
+        .wait_for(|settled| settled.0 >= id)
+        .await
+        .unwrap();
+}
+
+/// Appends bursts of `burst` lines, each as soon as the one before it is settled.
+async fn store(path: &Path, burst: u64, count: u64) {
+    let (history, log, head) = open(path, &format!("store{burst}")).await;
+    let entries: Vec<Entry> = (head + 1..=head + count).map(entry).collect();
+    let (started, cpu_before) = (Instant::now(), cpu());
+    for entries in entries.chunks(usize::try_from(burst).unwrap()) {
+        log.append_all(entries.iter().cloned().map(Write::Entry));
+        settled(&log, entries.last().unwrap().id.0).await;
+    }
+    let (wall, used) = (started.elapsed(), cpu() - cpu_before);
+    println!(
+        "store, {burst:>4} a commit: {:>7.2} CPU, {:>7.2} wall, a line",
+        micros(used, count),
+        micros(wall, count)
+    );
+    history.close().await;
+}
+
+/// From a task to `settled` and back, one line at a time with pauses: how late a lone line is delivered.
+async fn round_trip(path: &Path) {
+    let (history, log, head) = open(path, "round-trip").await;
+    let mut took = Vec::new();
+    for id in head + 1..=head + 2000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let started = Instant::now();
+        log.append(Write::Entry(entry(id)));
+        settled(&log, id).await;
+        took.push(started.elapsed());
+    }
+    took.sort();
+    let at = |percent: usize| micros(took[took.len() * percent / 100], 1);
+    println!(
+        "append to settled: {:.0} median, {:.0} at 90 %, {:.0} at 99 %",
+        at(50),
+        at(90),
+        at(99)
+    );
+    history.close().await;
+}
+
+async fn read(path: &Path, count: u64) {
+    let (history, log, head) = open(path, "read").await;
+    for id in head + 1..=head + count {
+        log.append(Write::Entry(entry(id)));
+        if id % 1000 == 0 {
+            settled(&log, id).await;
+        }
+    }
+    let last = EntryId(head + count);
+    settled(&log, last.0).await;
+    for page in [256, 1000] {
+        let target = entry(last.0).target;
+        let (mut range, mut lines, started) = (
+            Ids {
+                first: EntryId(1),
+                last,
+            },
+            0,
+            Instant::now(),
+        );
+        while let Some(line) = log
+            .by_target(&target, range, Only::All, page)
+            .await
+            .unwrap()
+            .last()
+        {
+            range.first = line.id.next();
+            lines += 1;
+        }
+        let lines = lines * u64::try_from(page).unwrap();
+        println!(
+            "by target, pages of {page:>4}: {:.2} wall a line",
+            micros(started.elapsed(), lines)
+        );
+        let (mut range, mut lines, started) = (
+            Ids {
+                first: EntryId(1),
+                last,
+            },
+            0,
+            Instant::now(),
+        );
+        while let Some(line) = log.by_id(range, page).await.unwrap().last() {
+            range.first = line.id.next();
+            lines += 1;
+        }
+        let lines = lines * u64::try_from(page).unwrap();
+        println!(
+            "by id, pages of {page:>4}: {:.2} wall a line",
+            micros(started.elapsed(), lines)
+        );
+    }
+    for (newest, after) in [(0, last.0 - 1000), (50, 0)] {
+        let (rounds, started) = (200, Instant::now());
+        for _ in 0..rounds {
+            let ask = Missed {
+                through: last,
+                after: EntryId(after),
+                kinds: Only::Messages,
+                newest,
+                overrides: Vec::new(),
+            };
+            assert_eq!(log.missed(ask).await.unwrap().len() as u64, CHANNELS);
+        }
+        println!(
+            "missed, newest {newest}: {:.1} wall a target",
+            micros(started.elapsed(), rounds * CHANNELS)
+        );
+    }
+    history.close().await;
+    println!(
+        "{:.0} bytes a line in the file",
+        std::fs::metadata(path).unwrap().len() as f64 / count as f64
+    );
+}
+
+/// What a start costs: the file, then the logs of a thousand networks.
+async fn start(path: &Path) {
+    for kind in ["new", "known"] {
+        let started = Instant::now();
+        let (history, _, _) = open(path, "0").await;
+        let opened = started.elapsed();
+        for network in 1..1000 {
+            history
+                .open_log("user", &network.to_string())
+                .await
+                .unwrap();
+        }
+        let logs = started.elapsed() - opened;
+        println!(
+            "start, {kind} networks: {:.1} ms the file, {:.1} ms 1,000 logs",
+            micros(opened, 1000),
+            micros(logs, 1000)
+        );
+        history.close().await;
+    }
+}
+
+fn main() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for (burst, count) in [(1, 10_000), (10, 50_000), (120, 200_000), (400, 200_000)] {
+            store(&path("store.db"), burst, count).await;
+        }
+        round_trip(&path("round-trip.db")).await;
+        read(&path("read.db"), 200_000).await;
+        start(&path("start.db")).await;
+    });
+}

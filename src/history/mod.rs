@@ -1,0 +1,336 @@
+//! The log of each network on disk: append, read back, positions. This is the interface; no SQL, row or connection crosses
+//! it. `queue` and `writer` store, `readers` and `query` answer, `schema` owns the file, `keeper` syncs it. What lines mean,
+//! and who has seen them, is `state`'s.
+
+mod backlog;
+mod entry;
+mod error;
+mod keeper;
+mod query;
+mod queue;
+mod readers;
+mod rows;
+mod schema;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Durability;
+use crate::wire::{Name, Timestamp};
+pub use entry::{Entry, EntryId, Fact, Ids, Kind, Write};
+pub use error::{Cause, Error};
+use keeper::{Bell, Keeper};
+use queue::{LogState, Order, Queue};
+use readers::Desk;
+use schema::Use;
+use writer::{Place, Writer};
+
+/// A question that has no answer by then is given up.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Pages for clients do not wait behind one slow question.
+const READERS: usize = 2;
+
+/// The store of all networks.
+#[derive(Clone)]
+pub struct History {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Arc<Queue>,
+    desk: Desk,
+    bell: Option<Arc<Bell>>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    writer: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+/// What the store remembers of a network's log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// The highest id that was ever given out, as far as anything stored tells: ids start above it.
+    pub head: EntryId,
+    /// The newest time of an entry: times start above it.
+    pub newest: Timestamp,
+    /// How far clients are, marks and targets.
+    pub positions: Vec<StoredPosition>,
+    /// What counts as seen by all, by folded target.
+    pub floors: Vec<(Bytes, EntryId)>,
+    /// Facts: what about, whom about, what.
+    pub facts: Vec<(Fact, Bytes, Bytes)>,
+}
+
+/// How far a client name is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPosition {
+    /// The client name; empty for clients that give none.
+    pub client: String,
+    /// The folded target; `None`: the mark.
+    pub target: Option<Bytes>,
+    /// The last entry the client is known to have.
+    pub id: EntryId,
+    /// When this was learnt.
+    pub time: Timestamp,
+}
+
+/// Which lines count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// What people say.
+    Messages,
+    /// Joins, parts and the like too.
+    All,
+}
+
+/// In which targets are there lines in `after..=through`, the first excluded?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// Lines above this do not count.
+    pub through: EntryId,
+    /// Targets whose newest line is not above this are left out.
+    pub after: EntryId,
+    /// Which lines count.
+    pub kinds: Only,
+    /// Where do the newest so many lines of a target begin? 0: not asked.
+    pub newest: u64,
+    /// Targets, folded, with a number and kinds of their own.
+    pub overrides: Vec<(Bytes, u64, Only)>,
+}
+
+/// A target with missed lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissedTarget {
+    /// The target, as it was last spelled.
+    pub target: Bytes,
+    /// Its newest line.
+    pub last: EntryId,
+    /// The id before the first of its newest lines, as many as were asked for; 0 when it has no more than those, or when
+    /// that was not asked.
+    pub nth: EntryId,
+    /// When the newest line happened.
+    pub time: Timestamp,
+}
+
+impl History {
+    /// Opens the database, or makes it; `None`: one in memory, which keeps nothing.
+    pub fn open(database: Option<&Path>, durability: Durability) -> Result<Self, Error> {
+        let connection = match database {
+            Some(path) => schema::open(path, durability)?,
+            None => schema::open_in_memory()?,
+        };
+        let queue = Arc::<Queue>::default();
+        // Dropped on an error below, it ends the threads that run already.
+        let shared = Arc::new(Shared {
+            desk: Desk::new(Arc::clone(&queue), database.is_some()),
+            bell: database.map(|_| Arc::default()),
+            queue,
+            threads: Mutex::default(),
+        });
+        shared.start(connection, database, durability)?;
+        Ok(Self { shared })
+    }
+
+    /// Opens the log of a network, which is made when it is new. Waits until all that was appended to it before is stored,
+    /// as long as that may take.
+    pub async fn open_log(&self, user: &str, network: &str) -> Result<(Log, Remembered), Error> {
+        let (answer, answered) = oneshot::channel();
+        let order = Order::Open {
+            user: user.into(),
+            network: network.into(),
+            answer,
+        };
+        self.shared.queue.order(order).map_err(|_| Error::Closed)?;
+        let (state, remembered) = answered.await.map_err(|_| Error::Closed)??;
+        let log = Log {
+            state,
+            queue: Arc::clone(&self.shared.queue),
+            desk: self.shared.desk.clone(),
+        };
+        Ok((log, remembered))
+    }
+
+    /// The hash of a user's password, if the database holds one.
+    pub async fn password(&self, user: &str) -> Result<Option<String>, Error> {
+        let user = user.to_owned();
+        self.shared
+            .desk
+            .ask(move |db| query::password(db, &user))
+            .await
+    }
+
+    /// Stores the hash of a user's password.
+    pub async fn set_password(&self, user: &str, hash: &str) -> Result<(), Error> {
+        let (user, hash) = (user.to_owned(), hash.to_owned());
+        self.shared
+            .desk
+            .change(move |db| query::set_password(db, &user, &hash))
+            .await
+    }
+
+    /// Stores what is queued, syncs, copies the WAL into the database and ends the threads. Later writes are dropped, later
+    /// questions refused.
+    pub async fn close(&self) {
+        let shared = Arc::clone(&self.shared);
+        let ended = tokio::task::spawn_blocking(move || shared.end()).await;
+        if ended.is_err() {
+            tracing::error!("closing the history ended in a panic");
+        }
+    }
+}
+
+impl Shared {
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(
+        &self,
+        connection: Connection,
+        database: Option<&Path>,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let mut threads = self.threads();
+        if let (Some(path), Some(bell)) = (database, &self.bell) {
+            let keeper = schema::connect(path, Use::Keeping)?;
+            let keeper = Keeper::new(Arc::clone(bell), keeper, durability);
+            threads.keeper = Some(spawn("history-keeper", move || keeper.run())?);
+            for _ in 0..READERS {
+                let (connection, desk) = (schema::connect(path, Use::Reading)?, self.desk.clone());
+                threads
+                    .readers
+                    .push(spawn("history-reader", move || desk.serve(&connection))?);
+            }
+        }
+        let place: Place = database.map(|path| (path.to_owned(), durability));
+        let writer = Writer::new(
+            Arc::clone(&self.queue),
+            self.bell.clone(),
+            place,
+            connection,
+        );
+        threads.writer = Some(spawn("history-writer", move || writer.run())?);
+        Ok(())
+    }
+
+    fn end(&self) {
+        let mut threads = self.threads();
+        self.queue.close();
+        self.desk.close();
+        join(threads.writer.take());
+        threads
+            .readers
+            .drain(..)
+            .for_each(|reader| join(Some(reader)));
+        // Last: it can empty the WAL only when nobody uses it.
+        if let Some(bell) = &self.bell {
+            bell.close();
+        }
+        join(threads.keeper.take());
+    }
+}
+
+/// Without [`History::close`] the threads end by themselves, a little later.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.desk.close();
+        if let Some(bell) = &self.bell {
+            bell.close();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work)
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the history ended in a panic");
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("History")
+    }
+}
+
+/// The log of one network. Whoever opened it gives out its ids; they only grow.
+#[derive(Clone)]
+pub struct Log {
+    state: Arc<LogState>,
+    queue: Arc<Queue>,
+    desk: Desk,
+}
+
+impl Log {
+    /// Queues one write. Never waits: an entry that the budgets do not admit is counted as lost.
+    pub fn append(&self, write: Write) {
+        self.append_all([write]);
+    }
+
+    /// Queues writes that become part of one commit, but for entries, between which a commit may end.
+    pub fn append_all(&self, writes: impl IntoIterator<Item = Write>) {
+        self.queue.append(&self.state, writes);
+    }
+
+    /// Every id up to this one is stored, or counted as lost. It only grows.
+    pub fn settled(&self) -> watch::Receiver<EntryId> {
+        self.state.settled.subscribe()
+    }
+
+    /// The first `limit` lines of a target in a range, in order.
+    pub async fn by_target(
+        &self,
+        target: &Name,
+        range: Ids,
+        kinds: Only,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let (network, target) = (self.state.network, target.clone());
+        self.desk
+            .ask(move |db| query::by_target(db, network, &target, range, kinds, limit))
+            .await
+    }
+
+    /// The first `limit` lines in a range, of all targets, in order. A line filed under several targets comes once.
+    pub async fn by_id(&self, range: Ids, limit: usize) -> Result<Vec<Entry>, Error> {
+        let (network, mapping) = (self.state.network, self.state.mapping());
+        self.desk
+            .ask(move |db| query::by_id(db, network, range, limit, mapping))
+            .await
+    }
+
+    /// The targets with missed lines, in no order.
+    pub async fn missed(&self, ask: Missed) -> Result<Vec<MissedTarget>, Error> {
+        let network = self.state.network;
+        self.desk
+            .ask(move |db| query::missed(db, network, &ask))
+            .await
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Log({}/{})", self.state.user, self.state.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+//! The questions the store answers, as SQL: lines by id and by target, what a client has missed, what is remembered of a
+//! log. Works on any connection; who runs it, and for how long, is `readers`' and `writer`'s. Stored data is not trusted:
+//! a damaged row may give nonsense, never a panic.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::entry::{Entry, EntryId, Fact, Ids, Kind};
+use super::{Missed, MissedTarget, Only, Remembered, StoredPosition};
+use crate::wire::{CaseMapping, Name, Timestamp};
+
+/// The store's key of an entry.
+pub(super) fn key(network: i64, id: EntryId) -> i64 {
+    network << 40 | i64::try_from(id.0.min(EntryId::MAX.0)).unwrap_or(0)
+}
+
+/// The id within a key.
+fn id(key: i64) -> EntryId {
+    EntryId(u64::try_from(key & ((1 << 40) - 1)).unwrap_or(0))
+}
+
+/// The number of the target of that name, folded.
+pub(super) fn target(
+    db: &Connection,
+    network: i64,
+    folded: &[u8],
+) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT id FROM target WHERE network = ?1 AND folded = ?2")?
+        .query_row(params![network, folded], |row| row.get(0))
+        .optional()
+}
+
+const COLUMNS: &str = "key, target, time, kind, again, msgid, tags, line";
+
+/// Lines of one target, in order.
+pub(super) fn by_target(
+    db: &Connection,
+    network: i64,
+    name: &Name,
+    range: Ids,
+    kinds: Only,
+    limit: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    let folded: Vec<u8> = name.folded().collect();
+    let Some(target) = target(db, network, &folded)? else {
+        return Ok(Vec::new());
+    };
+    let kind = match kinds {
+        Only::Messages => "AND kind = 0",
+        Only::All => "",
+    };
+    // Without INDEXED BY the planner may prefer to walk all lines of the range, whatever their target.
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM entry INDEXED BY entry_target
+         WHERE target = ?1 AND key BETWEEN ?2 AND ?3 {kind} ORDER BY key LIMIT ?4"
+    ))?;
+    let mut rows = statement.query(params![
+        target,
+        key(network, range.first),
+        key(network, range.last),
+        count(limit)
+    ])?;
+    let mut page = Page::default();
+    while let Some(row) = rows.next()? {
+        page.read(row)?;
+    }
+    Ok(page.entries(|_| name.clone()))
+}
+
+/// Lines of all targets, in order; of a line that is filed under several, the first.
+pub(super) fn by_id(
+    db: &Connection,
+    network: i64,
+    range: Ids,
+    limit: usize,
+    mapping: CaseMapping,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM entry WHERE key BETWEEN ?1 AND ?2 AND again = 0 ORDER BY key LIMIT ?3"
+    ))?;
+    let mut rows = statement.query(params![
+        key(network, range.first),
+        key(network, range.last),
+        count(limit)
+    ])?;
+    let mut page = Page::default();
+    let mut names: HashMap<i64, Name> = HashMap::new();
+    let mut name_of = db.prepare_cached("SELECT name FROM target WHERE id = ?1")?;
+    while let Some(row) = rows.next()? {
+        let target = page.read(row)?;
+        if let std::collections::hash_map::Entry::Vacant(unknown) = names.entry(target) {
+            let name = name_of
+                .query_row([target], |row| {
+                    Ok(Name::new(bytes(row.get_ref(0)?), mapping))
+                })
+                .optional()?;
+            unknown.insert(name.unwrap_or_else(|| Name::new(b"*", mapping)));
+        }
+    }
+    Ok(page.entries(|target| {
+        names
+            .get(&target)
+            .cloned()
+            .unwrap_or_else(|| Name::new(b"*", mapping))
+    }))
+}
+
+/// Rows as they are read: the bytes of all of them lie in one block, which the entries then share.
+#[derive(Default)]
+struct Page {
+    block: Vec<u8>,
+    rows: Vec<Found>,
+}
+
+struct Found {
+    id: EntryId,
+    target: i64,
+    time: Timestamp,
+    kind: Kind,
+    again: bool,
+    msgid: Option<Range<usize>>,
+    tags: Range<usize>,
+    line: Range<usize>,
+}
+
+impl Page {
+    /// Takes a row of [`COLUMNS`]; its target.
+    fn read(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+        let target = integer(row.get_ref(1)?);
+        let msgid = match row.get_ref(5)? {
+            ValueRef::Null => None,
+            value => Some(self.keep(value)),
+        };
+        let found = Found {
+            id: id(integer(row.get_ref(0)?)),
+            target,
+            time: Timestamp::from_millis(integer(row.get_ref(2)?)),
+            kind: Kind::stored(integer(row.get_ref(3)?)),
+            again: integer(row.get_ref(4)?) != 0,
+            msgid,
+            tags: self.keep(row.get_ref(6)?),
+            line: self.keep(row.get_ref(7)?),
+        };
+        self.rows.push(found);
+        Ok(target)
+    }
+
+    fn keep(&mut self, value: ValueRef<'_>) -> Range<usize> {
+        let start = self.block.len();
+        self.block.extend_from_slice(bytes(value));
+        start..self.block.len()
+    }
+
+    fn entries(self, mut name: impl FnMut(i64) -> Name) -> Vec<Entry> {
+        let block = Bytes::from(self.block);
+        let entry = |row: Found| Entry {
+            id: row.id,
+            target: name(row.target),
+            time: row.time,
+            msgid: row.msgid.map(|range| block.slice(range)),
+            kind: row.kind,
+            again: row.again,
+            tags: block.slice(row.tags),
+            line: block.slice(row.line),
+        };
+        self.rows.into_iter().map(entry).collect()
+    }
+}
+
+/// The targets in which there are lines above `after` and up to `through`.
+pub(super) fn missed(
+    db: &Connection,
+    network: i64,
+    ask: &Missed,
+) -> rusqlite::Result<Vec<MissedTarget>> {
+    // One snapshot for all targets.
+    let db = db.unchecked_transaction()?;
+    let mut targets =
+        db.prepare_cached("SELECT id, folded, name FROM target WHERE network = ?1")?;
+    let mut rows = targets.query([network])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let folded = bytes(row.get_ref(1)?);
+        let own = ask.overrides.iter().find(|(target, ..)| target == folded);
+        let (newest, kinds) = own.map_or((ask.newest, ask.kinds), |&(_, newest, kinds)| {
+            (newest, kinds)
+        });
+        let target = row.get(0)?;
+        let Some((last, time)) = newest_line(&db, network, target, kinds, ask)? else {
+            continue;
+        };
+        let nth = match newest {
+            0 => EntryId(0),
+            newest => before_newest(&db, network, target, kinds, last, newest)?,
+        };
+        found.push(MissedTarget {
+            target: Bytes::copy_from_slice(bytes(row.get_ref(2)?)),
+            last,
+            nth,
+            time,
+        });
+    }
+    Ok(found)
+}
+
+/// The newest line of these kinds, if it lies in `ask`'s range.
+fn newest_line(
+    db: &Connection,
+    network: i64,
+    target: i64,
+    kinds: Only,
+    ask: &Missed,
+) -> rusqlite::Result<Option<(EntryId, Timestamp)>> {
+    db.prepare_cached(match kinds {
+        Only::Messages => {
+            "SELECT key, time FROM entry INDEXED BY entry_target
+             WHERE target = ?1 AND key > ?2 AND key <= ?3 AND kind = 0 ORDER BY key DESC LIMIT 1"
+        }
+        Only::All => {
+            "SELECT key, time FROM entry INDEXED BY entry_target
+             WHERE target = ?1 AND key > ?2 AND key <= ?3 ORDER BY key DESC LIMIT 1"
+        }
+    })?
+    .query_row(
+        params![target, key(network, ask.after), key(network, ask.through)],
+        |row| {
+            Ok((
+                id(row.get(0)?),
+                Timestamp::from_millis(integer(row.get_ref(1)?)),
+            ))
+        },
+    )
+    .optional()
+}
+
+/// The id before the `newest`-th line up to `last`; 0 when there are not more lines than that.
+fn before_newest(
+    db: &Connection,
+    network: i64,
+    target: i64,
+    kinds: Only,
+    last: EntryId,
+    newest: u64,
+) -> rusqlite::Result<EntryId> {
+    let mut statement = db.prepare_cached(match kinds {
+        Only::Messages => {
+            "SELECT key FROM entry INDEXED BY entry_target
+             WHERE target = ?1 AND key <= ?2 AND kind = 0 ORDER BY key DESC LIMIT 2 OFFSET ?3"
+        }
+        Only::All => {
+            "SELECT key FROM entry INDEXED BY entry_target
+             WHERE target = ?1 AND key <= ?2 ORDER BY key DESC LIMIT 2 OFFSET ?3"
+        }
+    })?;
+    let skipped = i64::try_from(newest - 1).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![target, key(network, last), skipped])?;
+    let Some(nth) = rows.next()?.map(|row| row.get(0)).transpose()? else {
+        return Ok(EntryId(0));
+    };
+    let more = rows.next()?.is_some();
+    Ok(if more { id(nth).before() } else { EntryId(0) })
+}
+
+/// What is remembered of a log.
+pub(super) fn remembered(db: &Connection, network: i64) -> rusqlite::Result<Remembered> {
+    let positions = positions(db, network)?;
+    let floors = floors(db, network)?;
+    let given: i64 = db
+        .prepare_cached("SELECT head FROM network WHERE id = ?1")?
+        .query_row([network], |row| row.get(0))?;
+    let newest_key: Option<i64> = db
+        .prepare_cached(
+            "SELECT key FROM entry WHERE key BETWEEN ?1 AND ?2 ORDER BY key DESC LIMIT 1",
+        )?
+        .query_row(
+            params![key(network, EntryId(0)), key(network, EntryId::MAX)],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let newest: Option<i64> = db
+        .prepare_cached(
+            "SELECT max((SELECT time FROM entry INDEXED BY entry_target WHERE entry.target = target.id ORDER BY key DESC LIMIT 1))
+             FROM target WHERE network = ?1",
+        )?
+        .query_row([network], |row| row.get(0))?;
+    let ids = positions
+        .iter()
+        .map(|position| position.id)
+        .chain(floors.iter().map(|&(_, id)| id));
+    let head = ids
+        .chain([id(given), newest_key.map_or(EntryId(0), id)])
+        .max()
+        .unwrap_or_default();
+    Ok(Remembered {
+        head,
+        newest: newest.map_or_else(Timestamp::default, Timestamp::from_millis),
+        positions,
+        floors,
+        facts: facts(db, network)?,
+    })
+}
+
+fn positions(db: &Connection, network: i64) -> rusqlite::Result<Vec<StoredPosition>> {
+    db.prepare_cached("SELECT client, target, id, time FROM position WHERE network = ?1")?
+        .query_map([network], |row| {
+            let target = bytes(row.get_ref(1)?);
+            Ok(StoredPosition {
+                client: row.get(0)?,
+                target: (!target.is_empty()).then(|| Bytes::copy_from_slice(target)),
+                id: id(row.get(2)?),
+                time: Timestamp::from_millis(row.get(3)?),
+            })
+        })?
+        .collect()
+}
+
+fn floors(db: &Connection, network: i64) -> rusqlite::Result<Vec<(Bytes, EntryId)>> {
+    db.prepare_cached("SELECT target, id FROM floor WHERE network = ?1")?
+        .query_map([network], |row| {
+            Ok((
+                Bytes::copy_from_slice(bytes(row.get_ref(0)?)),
+                id(row.get(1)?),
+            ))
+        })?
+        .collect()
+}
+
+fn facts(db: &Connection, network: i64) -> rusqlite::Result<Vec<(Fact, Bytes, Bytes)>> {
+    let mut statement =
+        db.prepare_cached("SELECT fact, name, value FROM fact WHERE network = ?1")?;
+    let mut rows = statement.query([network])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Some(fact) = Fact::stored(row.get(0)?) {
+            let value = |column| {
+                Ok::<_, rusqlite::Error>(Bytes::copy_from_slice(bytes(row.get_ref(column)?)))
+            };
+            found.push((fact, value(1)?, value(2)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The hash of a user's password.
+pub(super) fn password(db: &Connection, user: &str) -> rusqlite::Result<Option<String>> {
+    db.prepare_cached("SELECT hash FROM password WHERE user = ?1")?
+        .query_row([user], |row| row.get(0))
+        .optional()
+}
+
+/// Stores the hash of a user's password.
+pub(super) fn set_password(db: &Connection, user: &str, hash: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO password (user, hash) VALUES (?1, ?2) ON CONFLICT (user) DO UPDATE SET hash = excluded.hash",
+    )?
+    .execute([user, hash])
+    .map(drop)
+}
+
+/// The number of a network, which is made when it is not there.
+pub(super) fn network(db: &Connection, user: &str, name: &str) -> rusqlite::Result<i64> {
+    let known = db
+        .prepare_cached("SELECT id FROM network WHERE user = ?1 AND name = ?2")?
+        .query_row([user, name], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(network) => Ok(network),
+        None => db
+            .prepare_cached("INSERT INTO network (user, name) VALUES (?1, ?2) RETURNING id")?
+            .query_row([user, name], |row| row.get(0)),
+    }
+}
+
+/// Whatever stands in a column, as bytes.
+fn bytes(value: ValueRef<'_>) -> &[u8] {
+    match value {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes,
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
+    }
+}
+
+/// The number that stands in a column.
+fn integer(value: ValueRef<'_>) -> i64 {
+    match value {
+        ValueRef::Integer(number) => number,
+        ValueRef::Null | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => 0,
+    }
+}
+
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
