@@ -12,3 +12,27 @@ pub mod config; // what the file says, checked: it cannot be wrong
 pub mod command; // the administrator's words: verbs, parser, help
 
 pub mod history; // the log of each network on disk: append, read, positions
+
+pub mod state; // everything known about one network and its clients: pure
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use state::{Now, Ticks};
+use wire::Timestamp;
+
+/// Reads both clocks. The only place in the program that does.
+pub fn clock() -> Now {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // One of the two readings has to be the wall clock's; this is where it is allowed.
+    #[allow(clippy::disallowed_methods)]
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let ticks = u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let time = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+    Now {
+        ticks: Ticks(ticks),
+        time: Timestamp::from_millis(time),
+    }
+}

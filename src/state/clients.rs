@@ -1,0 +1,343 @@
+//! Attached clients: coming, proving what they have, going. What a client is told when it comes is
+//! `burst`'s.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{HistoryRules, Replay};
+use crate::history::{EntryId, Missed, MissedTarget, Only};
+use crate::wire::{CapSet, CaseMapping, Name, Timestamp};
+
+use super::Network;
+use super::coverage::Coverage;
+use super::positions::{Covered, Proof};
+use super::status::ClientStatus;
+use super::turn::{Action, ClientId, Ticks, Turn, View};
+
+/// A client that has logged in and wants to attach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newcomer {
+    /// Its number.
+    pub id: ClientId,
+    /// Its client name, empty when it gave none.
+    pub name: String,
+    /// Where it comes from.
+    pub address: String,
+    /// Capabilities it has enabled.
+    pub caps: CapSet,
+    /// The CAP version it speaks; 0: none.
+    pub version: u16,
+    /// The nick it registered with.
+    #[serde(with = "crate::wire::latin1")]
+    pub nick: bytes::Bytes,
+    /// What the store knows that it may have missed, up to `through`.
+    #[serde(skip)]
+    pub missed: Vec<MissedTarget>,
+    /// Up to here `missed` looked.
+    pub through: EntryId,
+}
+
+/// An attached client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Attached {
+    pub(super) name: String,
+    address: String,
+    since: Timestamp,
+    pub(super) caps: CapSet,
+    pub(super) version: u16,
+    /// The head of the log when it attached: it was given every later line.
+    head: EntryId,
+    /// What it was given of each target.
+    coverage: Coverage,
+    /// Targets still to be introduced; their lines are not given live.
+    pub(super) arriving: Arriving,
+    /// The last stored line it was given live.
+    pub(super) given: EntryId,
+    /// The last line of its own, which needs no proof.
+    pub(super) own: EntryId,
+    /// When it last did anything but PING and PONG.
+    pub(super) active_at: Ticks,
+}
+
+/// Targets to be introduced, in order. Emptiness is asked for each line, membership only when not empty.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Arriving {
+    order: VecDeque<Name>,
+    members: BTreeSet<Name>,
+}
+
+impl Arriving {
+    pub(super) fn contains(&self, target: &Name) -> bool {
+        !self.members.is_empty() && self.members.contains(target)
+    }
+
+    pub(super) fn push(&mut self, target: Name) {
+        if self.members.insert(target.clone()) {
+            self.order.push_back(target);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Name> {
+        let target = self.order.pop_front()?;
+        self.members.remove(&target);
+        Some(target)
+    }
+
+    pub(super) fn remove(&mut self, target: &Name) {
+        self.members.remove(target);
+        self.order.retain(|t| t != target);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl Attached {
+    fn new(newcomer: Newcomer, head: EntryId, turn: &Turn) -> Self {
+        Self {
+            name: newcomer.name,
+            address: newcomer.address,
+            since: turn.now.time,
+            caps: newcomer.caps,
+            version: newcomer.version,
+            head,
+            coverage: Coverage::default(),
+            arriving: Arriving::default(),
+            given: head,
+            own: EntryId::default(),
+            active_at: turn.now.ticks,
+        }
+    }
+
+    pub(super) fn view(&self) -> View {
+        View { caps: self.caps }
+    }
+
+    pub(super) fn status(&self, id: ClientId) -> ClientStatus {
+        ClientStatus {
+            id,
+            name: self.name.clone(),
+            address: self.address.clone(),
+            since: self.since,
+        }
+    }
+
+    /// A line of these targets is kept from it for now.
+    pub(super) fn withhold(&mut self, targets: &[Name], first: EntryId) {
+        for target in targets {
+            self.coverage.withhold(target, first, self.head);
+        }
+    }
+
+    /// A target is introduced: after which entry its lines are due, if any are.
+    pub(super) fn introduce(
+        &mut self,
+        target: &Name,
+        position: Option<EntryId>,
+        head: EntryId,
+    ) -> Option<EntryId> {
+        self.coverage.introduce(target, position, head, self.head)
+    }
+
+    /// The network compares names in another way from now on.
+    pub(super) fn refold(&mut self, mapping: CaseMapping) {
+        self.coverage.refold(mapping);
+        let arriving = std::mem::take(&mut self.arriving).order.into_iter();
+        arriving.for_each(|target| self.arriving.push(target.refold(mapping)));
+    }
+}
+
+impl Network {
+    /// Admits a client: tells it everything and gives it every later line.
+    pub fn attach(&mut self, newcomer: Newcomer, turn: &mut Turn) {
+        let missed = self.missed_by(&newcomer);
+        let head = self.head();
+        let writes = self
+            .positions
+            .attach(&newcomer.name, head, missed, turn.now.time);
+        turn.actions.extend(writes.into_iter().map(Action::Record));
+        let id = newcomer.id;
+        let client = Attached::new(newcomer, head, turn);
+        turn.push(Action::Admit(id));
+        turn.push(Action::View(id, client.view()));
+        self.clients.insert(id, client);
+        self.burst(id, turn);
+        self.publish(turn);
+    }
+
+    /// What the store is to be asked for a client of this name that wants to attach. The answer and
+    /// `through` go into its [`Newcomer`].
+    pub fn question(&self, client: &str) -> Missed {
+        let network = &self.settings.network;
+        let known = self.positions.knows(client);
+        let own = network.channels.iter().map(|channel| {
+            let target = self
+                .name(channel.name.as_bytes())
+                .folded()
+                .collect::<Vec<_>>();
+            (
+                target.into(),
+                newest(&channel.history, known),
+                kinds(&channel.history),
+            )
+        });
+        let all = network.channels.iter().map(|channel| &channel.history);
+        let always = all
+            .chain([&network.history])
+            .any(|rules| rules.replay == Replay::Last);
+        Missed {
+            through: self.head(),
+            after: if always {
+                EntryId::default()
+            } else {
+                self.positions.lowest(client)
+            },
+            kinds: kinds(&network.history),
+            newest: newest(&network.history, known),
+            overrides: own.collect(),
+        }
+    }
+
+    /// From where each target is behind for a client that attaches now.
+    fn missed_by(&self, newcomer: &Newcomer) -> BTreeMap<Name, EntryId> {
+        let known = self.positions.knows(&newcomer.name);
+        let mut newest: BTreeMap<Name, (EntryId, EntryId)> = newcomer
+            .missed
+            .iter()
+            .map(|m| (self.name(&m.target), (m.last, m.nth)))
+            .collect();
+        let only_messages = |target: &Name| self.rules(target).only_messages;
+        for (target, last) in self.recent.after(newcomer.through, only_messages) {
+            newest.entry(target.clone()).or_default().0 = last;
+        }
+        newest
+            .into_iter()
+            .filter_map(|(target, (last, nth))| {
+                let rules = self.rules(&target);
+                let position = match rules.replay {
+                    Replay::Last => self.positions.floor(&target),
+                    _ => self.positions.get(&newcomer.name, &target),
+                };
+                let from = start_of(rules, known, position, nth)?;
+                (last > from).then_some((target, from))
+            })
+            .collect()
+    }
+
+    /// The history rules of a target.
+    pub(super) fn rules(&self, target: &Name) -> &HistoryRules {
+        let network = &self.settings.network;
+        let channel = network
+            .channels
+            .iter()
+            .find(|c| target.is(c.name.as_bytes()));
+        channel.map_or(&network.history, |c| &c.history)
+    }
+
+    /// A client proved what it has.
+    pub fn proved(&mut self, from: ClientId, proof: &Proof, turn: &mut Turn) {
+        let Some(client) = self.clients.get(&from) else {
+            return;
+        };
+        let time = turn.now.time;
+        let pages = proof.pages.iter().filter_map(|page| {
+            let newest = self.recent.newest(&page.target);
+            self.positions.prove_page(&client.name, page, newest, time)
+        });
+        turn.actions
+            .extend(pages.map(Action::Record).collect::<Vec<_>>());
+        let Some(live) = proof.live else { return };
+        // Own lines that follow the last line given need no proof of their own.
+        let own = if live >= client.given {
+            client.own
+        } else {
+            live
+        };
+        let proved = live..=live.max(own);
+        let Some(client) = self.clients.get_mut(&from) else {
+            return;
+        };
+        client.coverage.proved(live);
+        let Some(client) = self.clients.get(&from) else {
+            return;
+        };
+        let covered = |target: &Name, behind| {
+            let upto = client
+                .coverage
+                .covered(target, behind, &proved, client.head)?;
+            let newest = self.recent.newest(target);
+            let mut same = self.clients.values().filter(|c| c.name == client.name);
+            let late = same.any(|c| c.coverage.has_late(target));
+            Some(Covered { upto, newest, late })
+        };
+        let mark = *proved.end();
+        let writes = self.positions.prove_live(&client.name, mark, time, covered);
+        turn.actions.extend(writes.into_iter().map(Action::Record));
+    }
+
+    /// The client's own line is in the log: with nothing outstanding its position moves at once.
+    pub(super) fn own_line(&mut self, from: ClientId, turn: &mut Turn) {
+        let Some(client) = self.clients.get(&from) else {
+            return;
+        };
+        let (name, own, given) = (client.name.clone(), client.own, client.given);
+        let mark = self.positions.mark(&name);
+        if own > given && mark >= given && self.positions.behind(&name).next().is_none() {
+            let writes = self
+                .positions
+                .prove_live(&name, own, turn.now.time, |_, _| None);
+            turn.actions.extend(writes.into_iter().map(Action::Record));
+        }
+    }
+
+    /// A client said more than fits in a line; nothing of it is taken.
+    pub fn too_long(&mut self, from: ClientId, turn: &mut Turn) {
+        turn.tell(
+            from,
+            self.numeric(417)
+                .trailing(b"Input line was too long")
+                .build(),
+        );
+    }
+
+    /// The client is gone. `proof`: what an orderly close proves.
+    pub fn detach(&mut self, from: ClientId, proof: &Proof, turn: &mut Turn) {
+        self.proved(from, proof, turn);
+        if self.clients.remove(&from).is_some() {
+            self.outgoing.forget(from, turn);
+            self.pending.forget(from);
+            self.publish(turn);
+        }
+    }
+}
+
+/// How many of a target's newest lines are replayed at most; 0: no limit.
+fn newest(rules: &HistoryRules, known: bool) -> u64 {
+    match (rules.replay, known) {
+        (Replay::Unseen, false) if rules.lines > 0 => rules.first_lines.min(rules.lines),
+        (Replay::Unseen, false) => rules.first_lines,
+        (Replay::Unseen | Replay::Last, _) => rules.lines,
+        (Replay::None, _) => 0,
+    }
+}
+
+fn kinds(rules: &HistoryRules) -> Only {
+    if rules.only_messages {
+        Only::Messages
+    } else {
+        Only::All
+    }
+}
+
+/// After which entry a target is replayed; `None`: not at all. `nth` is the entry before the newest N.
+fn start_of(rules: &HistoryRules, known: bool, position: EntryId, nth: EntryId) -> Option<EntryId> {
+    match (rules.replay, known) {
+        (Replay::None, _) => None,
+        (Replay::Unseen, true) if rules.lines > 0 => Some(position.max(nth)),
+        (Replay::Unseen, true) => Some(position),
+        (Replay::Unseen, false) if rules.first_lines == 0 => None,
+        (Replay::Unseen, false) | (Replay::Last, _) => Some(position.max(nth)),
+    }
+}

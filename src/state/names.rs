@@ -1,0 +1,142 @@
+//! Who is on a channel: 353 and 366 into state, NAMES out of it. Who comes and goes later is
+//! `channels`'.
+
+use bytes::Bytes;
+
+use crate::wire::{Cap, LineBuilder, MemberModes, Name};
+
+use super::Network;
+use super::channels::{Channel, MAX_MEMBERS, MAX_NICK};
+use super::feature::{Asked, Feature, NOTHING, Offer, Received, Rule, Source};
+use super::turn::{Action, ClientId, Turn};
+
+pub(super) static NAMES: Feature = Feature {
+    offers: &[
+        Offer(Cap::MultiPrefix, Source::Ours),
+        Offer(Cap::UserhostInNames, Source::Server),
+    ],
+    server: &[
+        Rule::new(b"353", 4, Network::on_names),
+        Rule::new(b"366", 2, Network::on_end_of_names),
+    ],
+    client: &[Rule::new(b"NAMES", 0, Network::ask_names)],
+    ..NOTHING
+};
+
+/// A line is at most so long, without its end (RFC 2812 section 2.3).
+const LINE: usize = 510;
+
+impl Network {
+    fn on_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        let name = self.name(received.line.param(2).unwrap_or_default());
+        let mapping = self.mapping;
+        let Some(link) = self.link_mut() else { return };
+        let room = link.has_room();
+        let isupport = &link.isupport;
+        let Some(channel) = link.channels.get_mut(&name).filter(|c| !c.complete) else {
+            return self.on_numeric(received, turn);
+        };
+        channel.symbol = received
+            .line
+            .param(1)
+            .and_then(|s| s.first().copied())
+            .unwrap_or(b'=');
+        let names = received.line.param(3).unwrap_or_default();
+        for member in names.split(|b| *b == b' ').filter(|m| !m.is_empty()) {
+            let (modes, mask) = isupport.split_prefixes(member);
+            let nick = mask.split(|b| *b == b'!').next().unwrap_or_default();
+            if room && channel.gathering.len() < MAX_MEMBERS && nick.len() <= MAX_NICK {
+                channel.gathering.push((Name::new(nick, mapping), modes));
+            }
+        }
+    }
+
+    fn on_end_of_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        let name = self.name(received.line.param(1).unwrap_or_default());
+        let link = self.link_mut();
+        let channel = link
+            .and_then(|link| link.channels.get_mut(&name))
+            .filter(|c| !c.complete);
+        let Some(channel) = channel else {
+            return self.on_numeric(received, turn);
+        };
+        // Built at once from a sorted list, the tree is a third smaller than one grown name by name.
+        // Who joined meanwhile stays, unless the list has him with his modes.
+        let mut names = std::mem::take(&mut channel.gathering);
+        names.extend(std::mem::take(&mut channel.members));
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names.dedup_by(|a, b| a.0 == b.0);
+        channel.members = names.into_iter().collect();
+        channel.complete = true;
+        self.channel_complete(&name, turn);
+    }
+
+    /// 353 and 366 from state. Clients rely on at least one 353.
+    pub(super) fn tell_names(&self, to: ClientId, channel: &Channel, turn: &mut Turn) {
+        for line in self.names_lines(to, channel) {
+            turn.tell(to, line);
+        }
+        turn.tell(to, self.end_of_names(channel.name.as_bytes()));
+    }
+
+    fn end_of_names(&self, name: &[u8]) -> Bytes {
+        self.numeric(366)
+            .param(name)
+            .trailing(b"End of /NAMES list")
+            .build()
+    }
+
+    fn names_lines(&self, to: ClientId, channel: &Channel) -> Vec<Bytes> {
+        let all = self
+            .clients
+            .get(&to)
+            .is_some_and(|c| c.caps.has(Cap::MultiPrefix));
+        let head = || -> LineBuilder {
+            self.numeric(353)
+                .param(&[channel.symbol])
+                .param(channel.name.as_bytes())
+        };
+        let room = LINE - head().trailing(b"").build().len();
+        let mut lines = Vec::new();
+        let mut names: Vec<u8> = Vec::with_capacity(room);
+        for (nick, modes) in &channel.members {
+            let before = names.len();
+            self.write_member(nick, *modes, all, &mut names);
+            if names.len() > room && before > 0 {
+                let next = names.split_off(before);
+                lines.push(head().trailing(names.trim_ascii()).build());
+                names = next;
+            }
+        }
+        lines.push(head().trailing(names.trim_ascii()).build());
+        lines
+    }
+
+    fn write_member(&self, nick: &Name, modes: MemberModes, all: bool, out: &mut Vec<u8>) {
+        out.push(b' ');
+        self.isupport().write_prefixes(modes, all, out);
+        out.extend_from_slice(nick.as_bytes());
+    }
+
+    /// Of a channel we are on, from state; of another, from the server.
+    fn ask_names(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+        let list = asked.line.param(0).unwrap_or_default();
+        let names: Vec<Name> = list
+            .split(|b| *b == b',')
+            .filter(|n| !n.is_empty())
+            .map(|n| self.name(n))
+            .collect();
+        let link = self.link();
+        let known = |name: &Name| link?.channels.get(name).filter(|c| c.complete);
+        let channels: Option<Vec<&Channel>> = names.iter().map(known).collect();
+        match channels {
+            Some(channels) if !channels.is_empty() => {
+                channels
+                    .into_iter()
+                    .for_each(|channel| self.tell_names(asked.from, channel, turn));
+                turn.push(Action::Credit(asked.from, 1));
+            }
+            _ => self.forward(asked, turn),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Lines into the log and to clients: numbers, times, and who is given an entry at once. A line that an
+//! attached client is not given at once puts its target behind; nothing else does.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Entry, EntryId, Ids, Kind, Write};
+use crate::wire::{Name, Tags, Timestamp};
+
+use super::Network;
+use super::feature::Received;
+use super::turn::{Action, Audience, ClientId, Now, Shown, Turn};
+
+/// At most so many targets are remembered; beyond that the older half is forgotten.
+const MAX_TARGETS: usize = 4096;
+/// Longer message ids are nobody's.
+const MAX_MSGID: usize = 256;
+/// How old a server's time may be to be believed.
+const MAX_AGE_MILLIS: i64 = 24 * 60 * 60 * 1000;
+
+/// The last line of each target of this run. `floor` stands for all others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Recent {
+    targets: BTreeMap<Name, Last>,
+    floor: Timestamp,
+    /// No target that is not here has a later line.
+    forgotten: EntryId,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Last {
+    id: EntryId,
+    message: EntryId,
+    time: Timestamp,
+}
+
+impl Recent {
+    /// Nothing yet; times go on from the newest that is stored.
+    pub(super) fn since(head: EntryId, newest: Timestamp) -> Self {
+        Self {
+            targets: BTreeMap::new(),
+            floor: newest,
+            forgotten: head,
+        }
+    }
+
+    /// The earliest time a next line of this target may have.
+    fn earliest(&self, target: &Name) -> Timestamp {
+        let last = self
+            .targets
+            .get(target)
+            .map_or(self.floor, |last| last.time.max(self.floor));
+        last.plus_millis(1)
+    }
+
+    fn note(&mut self, target: &Name, id: EntryId, kind: Kind, time: Timestamp) {
+        if self.targets.len() >= MAX_TARGETS && !self.targets.contains_key(target) {
+            self.forget_half();
+        }
+        let last = self.targets.entry(target.clone()).or_default();
+        (last.id, last.time) = (id, time);
+        if kind == Kind::Message {
+            last.message = id;
+        }
+    }
+
+    fn forget_half(&mut self) {
+        let mut ids: Vec<_> = self.targets.values().map(|last| last.id).collect();
+        ids.sort_unstable();
+        let middle = ids[ids.len() / 2];
+        self.forgotten = middle;
+        let floor = &mut self.floor;
+        self.targets.retain(|_, last| {
+            let kept = last.id > middle;
+            if !kept {
+                *floor = (*floor).max(last.time);
+            }
+            kept
+        });
+    }
+
+    /// The last line of a target, or one after it.
+    pub(super) fn newest(&self, target: &Name) -> EntryId {
+        self.targets
+            .get(target)
+            .map_or(self.forgotten, |last| last.id)
+    }
+
+    /// Targets with lines after `id`, and their newest.
+    pub(super) fn after(
+        &self,
+        id: EntryId,
+        only_messages: impl Fn(&Name) -> bool,
+    ) -> impl Iterator<Item = (&Name, EntryId)> {
+        self.targets
+            .iter()
+            .map(move |(name, last)| {
+                (
+                    name,
+                    if only_messages(name) {
+                        last.message
+                    } else {
+                        last.id
+                    },
+                )
+            })
+            .filter(move |(_, newest)| *newest > id)
+    }
+
+    pub(super) fn refold(&mut self, mapping: crate::wire::CaseMapping) {
+        self.targets = std::mem::take(&mut self.targets)
+            .into_iter()
+            .map(|(n, l)| (n.refold(mapping), l))
+            .collect();
+    }
+}
+
+/// A line of the server as it is shown: its time believed or replaced, its tags sifted.
+pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
+    let mut shown = Shown {
+        time: now.time,
+        msgid: None,
+        tags: Bytes::new(),
+        line: received.body(),
+    };
+    if received.line.raw_tags().is_empty() {
+        return shown;
+    }
+    let mut kept = Vec::new();
+    for (key, value) in received.line.tags() {
+        match key {
+            b"time" => shown.time = believed(value, now.time),
+            b"msgid" if value.len() <= MAX_MSGID && !value.is_empty() => {
+                shown.msgid = Some(crate::wire::tags::unescape(value).into_owned().into());
+            }
+            b"msgid" | b"batch" | b"label" => {}
+            // A value that is not UTF-8 would end the connection of a strict client.
+            _ if std::str::from_utf8(value).is_err() => {}
+            _ => push_tag(&mut kept, key, value),
+        }
+    }
+    shown.tags = kept.into();
+    shown
+}
+
+fn push_tag(tags: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    if !tags.is_empty() {
+        tags.push(b';');
+    }
+    tags.extend_from_slice(key);
+    if !value.is_empty() {
+        tags.push(b'=');
+        tags.extend_from_slice(value);
+    }
+}
+
+/// The tags a client may send on: client-only ones.
+pub(super) fn client_tags(tags: Tags<'_>) -> Bytes {
+    let mut kept = Vec::new();
+    for (key, value) in tags {
+        if key.starts_with(b"+") && std::str::from_utf8(value).is_ok() {
+            push_tag(&mut kept, key, value);
+        }
+    }
+    kept.into()
+}
+
+/// A server's time is believed from one day ago to now.
+fn believed(value: &[u8], now: Timestamp) -> Timestamp {
+    Timestamp::parse(value)
+        .filter(|time| *time <= now && now.millis() - time.millis() <= MAX_AGE_MILLIS)
+        .unwrap_or(now)
+}
+
+impl Network {
+    /// Shows a line of the server that is not stored.
+    pub(super) fn pass_on(&self, received: &Received<'_>, to: Audience, turn: &mut Turn) {
+        let line = shown(received, turn.now);
+        turn.push(Action::Deliver {
+            to,
+            line,
+            entries: None,
+        });
+    }
+
+    /// Shows a line about ourselves. What comes before the end of the welcome is part of the difference that
+    /// is told then.
+    pub(super) fn pass_on_welcomed(&self, received: &Received<'_>, turn: &mut Turn) {
+        if self.link().is_some_and(|link| link.welcomed) {
+            self.pass_on(received, Audience::All, turn);
+        }
+    }
+
+    /// Stores a line of the server under one target and shows it.
+    pub(super) fn record_line(
+        &mut self,
+        received: &Received<'_>,
+        target: &Name,
+        kind: Kind,
+        turn: &mut Turn,
+    ) {
+        let line = shown(received, turn.now);
+        self.record(line, std::slice::from_ref(target), kind, None, turn);
+    }
+
+    /// Stores a line under its targets (the same line, `again` on all but the first) and shows it once.
+    /// `except` is its sender, who has it already. Returns where it stands.
+    pub(super) fn record(
+        &mut self,
+        mut line: Shown,
+        targets: &[Name],
+        kind: Kind,
+        except: Option<ClientId>,
+        turn: &mut Turn,
+    ) -> Ids {
+        let first = self.next;
+        for target in targets {
+            line.time = line.time.max(self.recent.earliest(target));
+        }
+        for (n, target) in targets.iter().enumerate() {
+            let id = self.next;
+            self.next = id.next();
+            self.recent.note(target, id, kind, line.time);
+            turn.push(Action::Record(Write::Entry(Entry {
+                id,
+                target: target.clone(),
+                time: line.time,
+                msgid: line.msgid.clone(),
+                kind,
+                again: n > 0,
+                tags: line.tags.clone(),
+                line: line.line.clone(),
+            })));
+        }
+        let ids = Ids {
+            first,
+            last: self.head(),
+        };
+        let to = self.audience(targets, kind, ids, except, turn);
+        turn.push(Action::Deliver {
+            to,
+            line,
+            entries: Some(ids),
+        });
+        ids
+    }
+
+    /// Who is given an entry at once. Whoever is not falls behind in its targets.
+    fn audience(
+        &mut self,
+        targets: &[Name],
+        kind: Kind,
+        ids: Ids,
+        except: Option<ClientId>,
+        turn: &mut Turn,
+    ) -> Audience {
+        let complete = targets.iter().all(|t| self.is_introducible(t));
+        let mut late = Vec::new();
+        for (id, client) in &mut self.clients {
+            let waits = !complete || targets.iter().any(|t| client.arriving.contains(t));
+            if waits {
+                client.withhold(targets, ids.first);
+                late.push((*id, client.name.clone()));
+            } else if except == Some(*id) {
+                client.own = ids.last;
+            } else {
+                client.given = ids.last;
+            }
+        }
+        if late.is_empty() {
+            return except.map_or(Audience::All, Audience::Except);
+        }
+        // Rare, so that a list of clients is not made for every line.
+        let is_given =
+            |id: &ClientId| except != Some(*id) && late.iter().all(|(other, _)| other != id);
+        let given = self.clients.keys().copied().filter(is_given).collect();
+        for (_, name) in late {
+            self.leave_behind(&name, targets, kind, ids, turn);
+        }
+        Audience::Only(given)
+    }
+
+    fn leave_behind(
+        &mut self,
+        client: &str,
+        targets: &[Name],
+        kind: Kind,
+        ids: Ids,
+        turn: &mut Turn,
+    ) {
+        for target in targets {
+            if kind == Kind::Event && self.rules(target).only_messages {
+                continue;
+            }
+            let write = self
+                .positions
+                .fall_behind(client, target, ids.first, turn.now.time);
+            turn.actions.extend(write.map(Action::Record));
+        }
+    }
+}

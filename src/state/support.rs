@@ -1,0 +1,141 @@
+//! ISUPPORT (005) and the rest of a server's welcome: what it says it can do, and what of it clients
+//! are told, written anew from what was understood.
+
+use bytes::Bytes;
+
+use crate::wire::Isupport;
+
+use super::Network;
+use super::feature::{Asked, Feature, NOTHING, Received, Rule};
+use super::turn::{Audience, ClientId, Turn};
+
+pub(super) static SUPPORT: Feature = Feature {
+    server: &[
+        Rule::new(b"001", 1, ignore),
+        Rule::new(b"002", 0, ignore),
+        Rule::new(b"003", 0, ignore),
+        Rule::new(b"004", 4, Network::on_myinfo),
+        Rule::new(b"005", 2, Network::on_isupport),
+        Rule::new(b"375", 0, Network::on_motd),
+        Rule::new(b"372", 0, Network::on_motd),
+        Rule::new(b"376", 0, Network::on_end_of_motd),
+        Rule::new(b"422", 0, Network::on_end_of_motd),
+    ],
+    client: &[Rule::new(b"VERSION", 0, Network::ask_version)],
+    ..NOTHING
+};
+
+/// At most so many tokens a line, so that with the nick and the text there are no more than 15
+/// parameters (RFC 1459 section 2.3).
+const TOKENS_PER_LINE: usize = 13;
+/// At most so many bytes of tokens a line.
+const BYTES_PER_LINE: usize = 400;
+
+fn ignore(_: &mut Network, _: &Received<'_>, _: &mut Turn) {}
+
+impl Network {
+    fn on_myinfo(&mut self, received: &Received<'_>, _: &mut Turn) {
+        let Some(link) = self.link_mut() else { return };
+        for (n, modes) in link.server_modes.iter_mut().enumerate() {
+            *modes = received.line.param(3 + n).unwrap_or_default().to_vec();
+        }
+    }
+
+    /// Before the end of the welcome it is gathered; later (a rehash) the difference is told at once.
+    fn on_isupport(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        let Some(link) = self.link_mut() else { return };
+        let tokens = received.line.param_count().saturating_sub(1);
+        for token in received
+            .line
+            .params()
+            .skip(1)
+            .take(tokens.saturating_sub(1))
+        {
+            link.isupport.apply(token);
+        }
+        let (mapping, welcomed) = (link.isupport.casemapping(), link.welcomed);
+        self.refold(mapping, turn);
+        if welcomed {
+            self.face_link(turn);
+        }
+    }
+
+    /// The message of the day that follows the welcome is nobody's; one that was asked for is the asker's.
+    fn on_motd(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        if self.link().is_some_and(|link| link.welcomed) {
+            self.on_numeric(received, turn);
+        }
+    }
+
+    fn on_end_of_motd(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        if self.link().is_some_and(|link| link.welcomed) {
+            return self.on_numeric(received, turn);
+        }
+        self.welcomed(turn);
+    }
+
+    fn ask_version(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+        if asked.line.param_count() > 0 {
+            return self.forward(asked, turn);
+        }
+        let version = concat!("carom-", env!("CARGO_PKG_VERSION"));
+        let line = self
+            .numeric(351)
+            .param(version.as_bytes())
+            .param(self.settings.server.as_bytes());
+        self.answer(asked, line.trailing(b"IRC bouncer").build(), turn);
+        self.tell_support(asked.from, turn);
+    }
+
+    /// All of 005.
+    pub(super) fn tell_support(&self, to: ClientId, turn: &mut Turn) {
+        let mut tokens = self.face.isupport.tokens();
+        if !self.face.takes_tags {
+            tokens.push(super::face::TAGS_DENIED.to_vec());
+        }
+        for line in self.support_lines(&tokens) {
+            turn.tell(to, line);
+        }
+    }
+
+    /// Tokens, packed into lines of 005.
+    pub(super) fn support_lines(&self, tokens: &[Vec<u8>]) -> Vec<Bytes> {
+        let mut lines = Vec::new();
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take(TOKENS_PER_LINE).take_while(|token| {
+                bytes += token.len() + 1;
+                bytes <= BYTES_PER_LINE
+            });
+            let (line, after) = rest.split_at(fits.count().max(1));
+            let numeric = line.iter().fold(self.numeric(5), |l, token| l.param(token));
+            lines.push(numeric.trailing(b"are supported by this server").build());
+            rest = after;
+        }
+        lines
+    }
+
+    /// A line with a numeric that no feature knows: an answer for whoever asked, else for all.
+    pub(super) fn on_numeric(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        if !self.link().is_some_and(|link| link.welcomed) && !is_error(received) {
+            return;
+        }
+        if !self.route(received, turn) {
+            self.pass_on(received, Audience::All, turn);
+        }
+    }
+
+    /// What the server said of itself, for `face`.
+    pub(super) fn isupport(&self) -> &Isupport {
+        self.link()
+            .map_or(&self.face.isupport, |link| &link.isupport)
+    }
+}
+
+fn is_error(received: &Received<'_>) -> bool {
+    received
+        .line
+        .numeric()
+        .is_some_and(|n| (400..600).contains(&n))
+}

@@ -1,0 +1,235 @@
+//! One input's effects: time goes in with it, `Action`s come out. Whoever performs them decides
+//! nothing; whoever decides here performs nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::config::TimeStyle;
+use crate::history::{EntryId, Ids, Write};
+use crate::wire::{CapSet, Name, Timestamp};
+
+use super::status::NetworkStatus;
+
+/// Milliseconds on the monotonic clock. All deadlines are in ticks, so that a jump of the wall
+/// clock fires no timer.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Ticks(pub u64);
+
+impl Ticks {
+    /// This much later; the far future for spans without end.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+
+    /// How long after `earlier`; zero when it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// For deadlines.
+    pub ticks: Ticks,
+    /// For stamps.
+    pub time: Timestamp,
+}
+
+/// An attached client, never reused while the process lives.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ClientId(pub u64);
+
+/// A line on its way to clients, as the log would hold it: no client's form yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// When it happened.
+    pub time: Timestamp,
+    /// Its message id.
+    pub msgid: Option<Bytes>,
+    /// The tags that are kept: never time, msgid, batch or label.
+    pub tags: Bytes,
+    /// The line without tags and line end.
+    pub line: Bytes,
+}
+
+/// What decides the form in which a client gets a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct View {
+    /// The capabilities it has enabled.
+    pub caps: CapSet,
+}
+
+/// Which clients of the network get a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// All that are admitted.
+    All,
+    /// One.
+    One(ClientId),
+    /// All but one.
+    Except(ClientId),
+    /// These.
+    Only(Box<[ClientId]>),
+}
+
+/// A stretch of a target's log to be replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The channel or person.
+    pub target: Name,
+    /// After this entry.
+    pub after: EntryId,
+    /// Up to and with this one.
+    pub through: EntryId,
+    /// Whether events are left out.
+    pub only_messages: bool,
+    /// For clients without server-time.
+    pub timestamps: TimeStyle,
+}
+
+/// What a client's writer finds out for itself, in the place where it stands in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Stored lines.
+    Replay(Plan),
+    /// A service command; its words as typed.
+    Command(String),
+}
+
+/// One thing in the queue of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Bytes to write. `through`: the last entry that is given with them.
+    Bytes {
+        /// Whole lines.
+        run: Vec<u8>,
+        /// The last stored line among them.
+        through: Option<EntryId>,
+    },
+    /// Entries to read back from the log, in the form of the view in force.
+    Stored(Ids),
+    /// From here on the client sees lines so.
+    View(View),
+    /// Introductions go on when the writer comes here.
+    More,
+    /// A question, answered once everything up to `after` is stored.
+    Ask {
+        /// What is asked.
+        ask: Ask,
+        /// What must be in the log first.
+        after: EntryId,
+    },
+    /// The end: an ERROR with this reason, then the connection is closed.
+    Close(String),
+}
+
+/// How a link to a server ends by our own doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkEnd {
+    /// After what has been written is sent.
+    Flush,
+    /// At once.
+    Drop,
+}
+
+/// Which address is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dial {
+    /// From the first candidate on.
+    Afresh,
+    /// The candidates that are left of this cycle.
+    NextAddress,
+}
+
+/// One effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A line to the server, without line end. At once.
+    Send(Bytes),
+    /// Into the log. At once; what is for clients in this and later turns waits for it.
+    Record(Write),
+    /// A line to clients. `entries`: where it stands in the log, if it does.
+    Deliver {
+        /// Who gets it.
+        to: Audience,
+        /// What.
+        line: Shown,
+        /// Its places in the log.
+        entries: Option<Ids>,
+    },
+    /// Something else into the queue of a client.
+    Put(ClientId, Item),
+    /// From here on the client belongs to [`Audience::All`].
+    Admit(ClientId),
+    /// From here on the client's lines have another form.
+    View(ClientId, View),
+    /// The client is told to go.
+    Dismiss(ClientId, String),
+    /// So many lines of the client are dealt with: it may send as many more. At once.
+    Credit(ClientId, u32),
+    /// The network's status changed. At once.
+    Status(Box<NetworkStatus>),
+    /// Ends the link to the server. At once.
+    Unlink(LinkEnd),
+    /// Dials. At once.
+    Dial(Dial),
+}
+
+/// One input's effects.
+#[derive(Debug)]
+pub struct Turn {
+    /// When it came.
+    pub now: Now,
+    /// What it led to, in order.
+    pub actions: Vec<Action>,
+}
+
+impl Turn {
+    /// An empty turn.
+    pub fn new(now: Now) -> Self {
+        Self {
+            now,
+            actions: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub(super) fn send(&mut self, line: Bytes) {
+        self.push(Action::Send(line));
+    }
+
+    /// A line of ours, to be shown now.
+    pub(super) fn deliver(&mut self, to: Audience, line: Bytes) {
+        let line = Shown {
+            time: self.now.time,
+            msgid: None,
+            tags: Bytes::new(),
+            line,
+        };
+        self.push(Action::Deliver {
+            to,
+            line,
+            entries: None,
+        });
+    }
+
+    pub(super) fn tell(&mut self, to: ClientId, line: Bytes) {
+        self.deliver(Audience::One(to), line);
+    }
+}

@@ -1,0 +1,130 @@
+//! The `config` lines of a transcript. A line that begins with `channel=` declares a channel, the rest of
+//! it is the channel's; any other word is the network's.
+
+use std::time::Duration;
+
+use carom::config::{
+    Channel, HistoryRules, Network, Rate, Replay, Sasl, Secret, ServerAddr, TimeStyle, units,
+};
+use carom::state::Settings;
+
+/// What a network is run by.
+pub fn settings<'a>(lines: impl Iterator<Item = &'a str>) -> Settings {
+    let mut settings = Settings {
+        network: Network {
+            name: "testnet".to_owned(),
+            servers: vec![ServerAddr::parse("ircs://irc.test").expect("an address")],
+            nick: "alice".to_owned(),
+            username: "al".to_owned(),
+            realname: "Alice".to_owned(),
+            flood: Rate {
+                burst: 0,
+                every: Duration::ZERO,
+            },
+            ..Network::default()
+        },
+        server: "carom.test".to_owned(),
+        motd: Vec::new(),
+        id: 1,
+    };
+    for line in lines {
+        if let Some(declared) = line.strip_prefix("channel=") {
+            let inherited = settings.network.history.clone();
+            settings.network.channels.push(channel(declared, inherited));
+            continue;
+        }
+        for word in line.split(' ').filter(|word| !word.is_empty()) {
+            let (key, value) = word.split_once('=').expect("config KEY=VALUE");
+            set(&mut settings, key, value);
+        }
+    }
+    settings
+}
+
+fn set(settings: &mut Settings, key: &str, value: &str) {
+    // A value is one word; `_` stands for a space.
+    let text = value.replace('_', " ");
+    let network = &mut settings.network;
+    match key {
+        "nick" => value.clone_into(&mut network.nick),
+        "alternatives" => {
+            network.alternative_nicks = value.split(',').map(str::to_owned).collect();
+        }
+        "realname" => network.realname = text,
+        "username" => value.clone_into(&mut network.username),
+        "password" => network.password = Some(Secret::new(value.to_owned())),
+        "sasl" => network.sasl = Some(sasl(value)),
+        "flood" => network.flood = rate(value),
+        "follow_nick" => network.follow_nick = value == "true",
+        "rejoin_on_kick" => network.rejoin_on_kick = value == "true",
+        "on_connect" => network.on_connect.push(Secret::new(text)),
+        "max_channels" => network.max_channels = value.parse().expect("a number"),
+        "servers" if value == "none" => network.servers.clear(),
+        "enabled" => network.enabled = value == "true",
+        "motd" => settings.motd.push(text),
+        _ => rule(&mut network.history, key, value),
+    }
+}
+
+fn rule(rules: &mut HistoryRules, key: &str, value: &str) {
+    let number = || value.parse().expect("a number");
+    match key {
+        "replay" => {
+            rules.replay = match value {
+                "none" => Replay::None,
+                "last" => Replay::Last,
+                _ => Replay::Unseen,
+            }
+        }
+        "lines" => rules.lines = number(),
+        "first_lines" => rules.first_lines = number(),
+        "only_messages" => rules.only_messages = value == "true",
+        "timestamps" => {
+            rules.timestamps = match value {
+                "none" => TimeStyle::None,
+                "datetime" => TimeStyle::DateTime,
+                _ => TimeStyle::Time,
+            }
+        }
+        _ => panic!("{key} is no key of a transcript's config"),
+    }
+}
+
+fn channel(text: &str, history: HistoryRules) -> Channel {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap_or_default().to_owned();
+    let mut channel = Channel {
+        name,
+        key: None,
+        history,
+    };
+    for word in words.filter(|word| !word.is_empty()) {
+        match word.split_once('=') {
+            Some(("key", key)) => channel.key = Some(Secret::new(key.to_owned())),
+            Some((key, value)) => rule(&mut channel.history, key, value),
+            None => panic!("config channel=#NAME KEY=VALUE"),
+        }
+    }
+    channel
+}
+
+fn sasl(value: &str) -> Sasl {
+    let mut parts = value.splitn(3, ':');
+    let mut part = || parts.next().unwrap_or_default().to_owned();
+    match part().as_str() {
+        "plain" => Sasl::Plain {
+            account: part(),
+            password: Secret::new(part()),
+        },
+        _ => Sasl::External { account: part() },
+    }
+}
+
+fn rate(value: &str) -> Rate {
+    let (burst, every) = value.split_once('/').expect("flood=BURST/EVERY");
+    let every = units::duration(every).expect("a duration");
+    Rate {
+        burst: burst.parse().expect("a number"),
+        every,
+    }
+}
