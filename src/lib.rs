@@ -13,6 +13,8 @@ pub mod command; // the administrator's words: verbs, parser, help
 
 pub mod history; // the log of each network on disk: append, read, positions
 
+pub mod net; // sockets: listen, dial, TLS, names; knows no IRC
+
 pub mod state; // everything known about one network and its clients: pure
 
 use std::sync::LazyLock;
