@@ -17,6 +17,12 @@ pub mod net; // sockets: listen, dial, TLS, names; knows no IRC
 
 pub mod state; // everything known about one network and its clients: pure
 
+pub mod outbox; // the queue of one client
+
+pub mod auth; // who is this? passwords, limits on attempts
+
+pub mod control; // the control socket
+
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
