@@ -21,7 +21,21 @@ pub mod outbox; // the queue of one client
 
 pub mod auth; // who is this? passwords, limits on attempts
 
+pub mod mailbox; // every message and handle that crosses a task boundary
+
+pub mod directory; // what all tasks may read: users, networks, their status
+
+pub mod upstream; // the task of one network
+
 pub mod control; // the control socket
+
+pub mod downstream; // the task of one client
+
+pub mod doctor; // `carom check`: what this host and its paths can do; changes nothing
+
+pub mod bouncer; // starts, supervises and stops the others
+
+pub mod cli; // the command line
 
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -1,3 +1,7 @@
-//! The process.
+//! The process: hands its arguments to `cli` and returns its exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carom::cli::main()
+}

@@ -1,0 +1,318 @@
+//! From an accepted connection to a client that has logged in: TLS, lines before login, the password,
+//! and which network is meant.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::auth::{self, Outcome};
+use crate::config::Scheme;
+use crate::directory::User;
+use crate::mailbox::{NetworkHandle, Running};
+use crate::net::{LineReader, Peer, ReadHalf, Stream, WriteHalf};
+use crate::state::login::{Login, Step};
+use crate::state::login_name::{Claim, LoginName};
+use crate::wire::framing::Limits;
+use crate::wire::{Framed, Line, LineBuilder};
+
+use super::{Entered, Shared};
+
+/// So long may the last words to somebody take who is turned away.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// So many lines that cannot be read are borne with.
+const MAX_REFUSED: u32 = 3;
+
+/// A connection and what was read from it already.
+pub(super) struct Connection {
+    pub(super) reader: LineReader<ReadHalf>,
+    pub(super) writer: WriteHalf,
+    pub(super) lines: VecDeque<Framed>,
+}
+
+impl Connection {
+    fn new(stream: Stream) -> Self {
+        let (read, writer) = stream.split();
+        let reader = LineReader::new(read, Limits::UNREGISTERED);
+        Self {
+            reader,
+            writer,
+            lines: VecDeque::new(),
+        }
+    }
+
+    /// The next line; `None`: the client is gone.
+    async fn line(&mut self) -> Option<Framed> {
+        if self.lines.is_empty() {
+            let mut lines = Vec::new();
+            self.reader.read(&mut lines).await.ok()?;
+            self.lines.extend(lines);
+        }
+        self.lines.pop_front()
+    }
+
+    async fn say(&mut self, text: &[u8]) -> Option<()> {
+        self.writer.write_all(text).await.ok()?;
+        self.writer.flush().await.ok()
+    }
+
+    pub(super) async fn close(&mut self, reason: &str) {
+        let line = format!("ERROR :Closing link: {reason}\r\n");
+        _ = timeout(LAST_WORDS, async {
+            self.say(line.as_bytes()).await;
+            _ = self.writer.shutdown().await;
+        })
+        .await;
+    }
+}
+
+/// Turns somebody away before anything was read. In TLS nobody would understand a word.
+pub(super) async fn refuse(stream: Stream, scheme: Scheme, reason: &str) {
+    if scheme != Scheme::Tls {
+        Connection::new(stream).close(reason).await;
+    }
+}
+
+/// Everything up to a login. `must_go` says when and why there is no more time for it. `None`: the client is gone, and
+/// was told why if that was possible.
+pub(super) async fn enter(
+    stream: Stream,
+    peer: Peer,
+    scheme: Scheme,
+    shared: &Shared,
+    must_go: impl Future<Output = &'static str>,
+) -> Option<(Connection, Entered)> {
+    let mut must_go = std::pin::pin!(must_go);
+    let stream = match (&shared.acceptor, scheme) {
+        (Some(acceptor), Scheme::Tls) => {
+            let shaken = tokio::select! {
+                shaken = acceptor.accept(stream) => shaken,
+                _ = &mut must_go => return None,
+            };
+            match shaken {
+                Ok(stream) => stream,
+                Err(error) => {
+                    debug!(%peer, %error, "no TLS");
+                    return None;
+                }
+            }
+        }
+        _ => stream,
+    };
+    let mut connection = Connection::new(stream);
+    let mut visit = Visit {
+        shared,
+        peer,
+        login: Login::new(&shared.server),
+        found: None,
+    };
+    let entered = tokio::select! {
+        entered = visit.run(&mut connection) => entered,
+        reason = &mut must_go => Err(Some(reason.to_owned())),
+    };
+    match entered {
+        Ok(entered) => Some((connection, entered)),
+        Err(reason) => {
+            if let Some(reason) = reason {
+                connection.close(&reason).await;
+            }
+            None
+        }
+    }
+}
+
+/// A client on its way in.
+struct Visit<'a> {
+    shared: &'a Shared,
+    peer: Peer,
+    login: Login,
+    /// Who proved to be whom.
+    found: Option<(Arc<User>, LoginName)>,
+}
+
+/// Why somebody is turned away; `None`: he went himself.
+type Turned = Option<String>;
+
+impl Visit<'_> {
+    async fn run(&mut self, connection: &mut Connection) -> Result<Entered, Turned> {
+        let mut refused = 0;
+        loop {
+            let steps = match connection.line().await.ok_or(None)? {
+                Framed::Line(raw) => match Line::parse(&raw) {
+                    Ok(line) => Some(self.login.receive(&line)),
+                    Err(_) => None,
+                },
+                Framed::TooLong => Some(self.login.too_long()),
+                Framed::Refused => None,
+            };
+            let Some(steps) = steps else {
+                refused += 1;
+                if refused >= MAX_REFUSED {
+                    return Err(Some("Your lines cannot be read".into()));
+                }
+                continue;
+            };
+            if self.work(steps, connection).await? {
+                return self.attachable().await;
+            }
+        }
+    }
+
+    /// Does what a line led to, checks included. True: the client has logged in.
+    async fn work(
+        &mut self,
+        steps: Vec<Step>,
+        connection: &mut Connection,
+    ) -> Result<bool, Turned> {
+        let mut steps = VecDeque::from(steps);
+        let mut said = Vec::new();
+        let mut done = false;
+        while let Some(step) = steps.pop_front() {
+            match step {
+                Step::Say(line) => {
+                    said.extend_from_slice(&line);
+                    said.extend_from_slice(b"\r\n");
+                }
+                Step::Check(claims) => {
+                    let user = self.check(&claims).await?;
+                    steps.extend(self.login.checked(user));
+                }
+                Step::Done => done = true,
+                Step::Close(reason) => {
+                    connection.say(&said).await.ok_or(None)?;
+                    return Err(Some(reason));
+                }
+            }
+        }
+        connection.say(&said).await.ok_or(None)?;
+        Ok(done)
+    }
+
+    /// The first claim that can be meant is checked, and costs the same when there is none.
+    async fn check(&mut self, claims: &[Claim]) -> Result<Option<String>, Turned> {
+        let directory = self.shared.directory.borrow().clone();
+        let meant = claims.iter().find_map(|claim| {
+            let user = directory.user(&claim.name.user)?;
+            let network = claim.name.network.as_deref();
+            let exists = network.is_some_and(|network| user.network(network).is_some());
+            (!claim.needs_network || exists).then(|| (claim, Arc::clone(user)))
+        });
+        let claim = meant
+            .as_ref()
+            .map(|(claim, _)| *claim)
+            .or_else(|| claims.last());
+        let password = claim
+            .map(|claim| claim.password.reveal().as_bytes())
+            .unwrap_or_default();
+        let hash = meant.as_ref().map(|(_, user)| user.hash.as_str());
+        let outcome = self.shared.auth.check(self.peer.ip(), password, hash).await;
+        match (outcome, meant) {
+            (Outcome::Right, Some((claim, user))) => {
+                self.renew(&user, claim);
+                let name = user.name.clone();
+                self.found = Some((user, claim.name.clone()));
+                Ok(Some(name))
+            }
+            (Outcome::NotNow { retry_in }, _) => {
+                let seconds = retry_in.as_secs().max(1);
+                Err(Some(format!(
+                    "Too many failed logins, try again in {seconds} s"
+                )))
+            }
+            _ => {
+                info!(peer = %self.peer, "login refused");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A hash of another bouncer's has served: what replaces it is told, as the file is the admin's.
+    fn renew(&self, user: &Arc<User>, claim: &Claim) {
+        if auth::is_current(&user.hash) {
+            return;
+        }
+        let Some(line) = user.hash_line else { return };
+        let (hasher, password) = (self.shared.auth.hasher.clone(), claim.password.clone());
+        let name = user.name.clone();
+        tokio::spawn(async move {
+            if let Some(hash) = hasher.hash(password.reveal().as_bytes()).await {
+                warn!(
+                    user = name,
+                    "the password's hash is of an older kind; put in line {line}: password = \"{hash}\""
+                );
+            }
+        });
+    }
+
+    /// Which network is meant, and whether one more client may attach to it.
+    async fn attachable(&mut self) -> Result<Entered, Turned> {
+        let (user, name) = self.found.take().ok_or(None)?;
+        let counted = user
+            .count_client(self.shared.limits.clients_per_user)
+            .ok_or_else(|| Some("You have too many clients attached".to_owned()))?;
+        let (network, running) = self.network(&user, name.network.as_deref()).await?;
+        let login = std::mem::replace(&mut self.login, Login::new(""));
+        Ok(Entered {
+            user,
+            network,
+            running,
+            client: name.client,
+            login,
+            counted,
+        })
+    }
+
+    async fn network(
+        &self,
+        user: &Arc<User>,
+        named: Option<&str>,
+    ) -> Result<(NetworkHandle, Running), Turned> {
+        let network = match (named, user.networks.as_slice()) {
+            (Some(name), _) => {
+                let network = user.network(name);
+                Some(network.ok_or_else(|| Some(no_such_network(user, name)))?)
+            }
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let stopped = || Some("The network is not running; the log says why".to_owned());
+        match network {
+            Some(network) => {
+                let running = network.running().ok_or_else(stopped)?;
+                Ok((network.clone(), running))
+            }
+            None => {
+                let running = (self.shared.lobbies)(Arc::clone(user))
+                    .await
+                    .ok_or_else(stopped)?;
+                Ok((user.lobby.clone(), running))
+            }
+        }
+    }
+}
+
+/// Said after the password was right: it tells nobody else anything.
+fn no_such_network(user: &User, name: &str) -> String {
+    let names: Vec<&str> = user
+        .networks
+        .iter()
+        .map(|n| n.config.name.as_str())
+        .collect();
+    match names.is_empty() {
+        true => format!("You have no network \"{name}\", and no other"),
+        false => format!(
+            "You have no network \"{name}\"; there is {}",
+            names.join(", ")
+        ),
+    }
+}
+
+/// A line of ours in the form of bytes to write.
+pub(super) fn finished(line: LineBuilder) -> Vec<u8> {
+    let mut bytes = line.build().to_vec();
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}

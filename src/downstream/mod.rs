@@ -1,0 +1,223 @@
+//! The task of one client: TLS, login, then two halves under one roof. The reader passes lines on to the
+//! network, the writer works the client's queue. After login the task is a pipe that knows no IRC but
+//! PONG.
+
+mod enter;
+mod explain;
+mod ledger;
+mod pages;
+mod reader;
+mod service;
+mod stamp;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::auth::Auth;
+use crate::config::{Limits, Scheme};
+use crate::directory::{Counted, Directory, User};
+use crate::history::{self, EntryId, MissedTarget};
+use crate::mailbox::{Arrival, CREDIT, NetworkHandle, Running, ToNetwork};
+use crate::net::{Acceptor, Peer, Stream};
+use crate::outbox::Outbox;
+use crate::state::login::Login;
+use crate::state::{ClientId, Newcomer, Proof};
+
+use enter::Connection;
+use ledger::Ledger;
+use reader::Reader;
+use writer::Writer;
+
+pub use service::{Caller, run as run_command};
+
+/// After QUIT the client may take so long to close.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What every client's task needs of the daemon. A reload makes another one for those who come later.
+#[derive(Clone)]
+pub struct Shared {
+    /// The name clients know carom by.
+    pub server: String,
+    /// Whom users may turn to.
+    pub admin_contact: String,
+    /// Who is there.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// Passwords and limits on strangers.
+    pub auth: Auth,
+    /// Limits on clients.
+    pub limits: Limits,
+    /// For `ircs://` listeners.
+    pub acceptor: Option<Acceptor>,
+    /// Starts a lobby that does not run yet.
+    pub lobbies: Lobbies,
+    /// How many clients are attached.
+    pub present: watch::Sender<usize>,
+}
+
+/// Starts the lobby of a user.
+pub type Lobbies = Arc<
+    dyn Fn(Arc<User>) -> std::pin::Pin<Box<dyn Future<Output = Option<Running>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// How a client's connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By QUIT or FIN: what the client's side took, the client has.
+    Orderly,
+    /// Anything else.
+    Broken,
+}
+
+/// A client that has logged in: who, where, and in what form.
+struct Entered {
+    user: Arc<User>,
+    network: NetworkHandle,
+    running: Running,
+    client: String,
+    login: Login,
+    counted: Counted,
+}
+
+fn next_client() -> ClientId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    ClientId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(stream: Stream, peer: Peer, scheme: Scheme, shared: Arc<Shared>) {
+    let ticket = match shared.auth.gate.admit(peer.ip(), crate::clock().ticks) {
+        Ok(ticket) => ticket,
+        Err(refusal) => return enter::refuse(stream, scheme, &refusal.to_string()).await,
+    };
+    // From now on, however much is said.
+    let deadline = timeout(shared.limits.register_timeout, std::future::pending::<()>());
+    let must_go = async {
+        tokio::select! {
+            _ = deadline => "You took too long to log in",
+            () = ticket.ousted() => "Others wait to log in",
+        }
+    };
+    let entered = enter::enter(stream, peer, scheme, &shared, must_go).await;
+    let Some((connection, entered)) = entered else {
+        return debug!(%peer, "gone before login");
+    };
+    ticket.logged_in();
+    let present = Present::new(&shared.present);
+    attached(connection, peer, entered, &shared).await;
+    drop(present);
+}
+
+/// An attached client, for whoever waits until all are gone.
+struct Present<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Present<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|present| *present += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|present| *present -= 1);
+    }
+}
+
+/// A client from its login to its end.
+async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shared: &Shared) {
+    let Entered {
+        user,
+        network,
+        running,
+        client,
+        login,
+        counted,
+    } = entered;
+    let id = next_client();
+    let name = network.config.name.clone();
+    info!(user = user.name, network = name, client, %peer, "attached");
+    let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
+    let credit = Arc::new(Semaphore::new(CREDIT));
+    let (through, missed) = match missed(&running, &client).await {
+        Ok(missed) => missed,
+        Err(error) => {
+            // To attach without knowing what was missed would be to lose it.
+            warn!(%error, user = user.name, network = name, client, "missed lines cannot be read");
+            return connection
+                .close("Your missed lines cannot be read now, try again")
+                .await;
+        }
+    };
+    let newcomer = Newcomer {
+        id,
+        name: client.clone(),
+        address: peer.to_string(),
+        caps: login.caps,
+        version: login.version,
+        nick: login.nick.clone().unwrap_or_default(),
+        missed,
+        through,
+    };
+    let arrival = Arrival {
+        newcomer,
+        outbox: Arc::clone(&outbox),
+        credit: Arc::clone(&credit),
+    };
+    let mailbox = running.mailbox.clone();
+    if mailbox
+        .send(ToNetwork::Attach(Box::new(arrival)))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let ledger = Ledger::default();
+    let caller = Caller {
+        user: Some(user.clone()),
+        network: Some(name.clone()),
+        admin: user.admin,
+    };
+    let (lines, write) = connection.into_halves();
+    let patience = shared.limits.client_timeout;
+    let mut reader = Reader::new(lines, id, &mailbox, &outbox, &credit, &ledger, patience);
+    let mut writer = Writer::new(write, id, &running, &outbox, &ledger, shared, caller);
+    let mut end = tokio::select! {
+        end = reader.run() => Some(end),
+        end = writer.run() => Some(end).filter(|end| *end == End::Broken),
+    };
+    if end.is_none() {
+        end = Some(reader.drain().await);
+    }
+    // Nothing unacknowledged in the kernel: what was written, the client's side has.
+    let proof = match end {
+        Some(End::Orderly) if writer.unsent() == Some(0) => ledger.everything(),
+        _ => Proof::default(),
+    };
+    drop(counted);
+    info!(user = user.name, network = name, client, %peer, "detached");
+    // A network that is gone needs no farewell.
+    _ = mailbox.send(ToNetwork::Detach(id, proof)).await;
+}
+
+/// What the store knows that a client name may have missed, and up to which line it looked.
+async fn missed(
+    running: &Running,
+    client: &str,
+) -> Result<(EntryId, Vec<MissedTarget>), history::Error> {
+    let (answer, answered) = oneshot::channel();
+    let question = ToNetwork::Question(client.to_owned(), answer);
+    let asked = running.mailbox.send(question).await;
+    let ask = answered.await.ok().filter(|_| asked.is_ok());
+    let mut ask = ask.ok_or(history::Error::Closed)?;
+    // What is not stored yet, the network still knows by itself.
+    ask.through = ask.through.min(*running.log.settled().borrow());
+    Ok((ask.through, running.log.missed(ask).await?))
+}

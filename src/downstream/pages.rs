@@ -1,0 +1,207 @@
+//! Readings of the log as a client gets them: replayed lines in a batch or with the time in their text,
+//! late lines just as live ones.
+
+use crate::history::{Entry, Ids, Kind, Only};
+use crate::state::forms::{self, Dress};
+use crate::state::{Page, Plan, Shown, View};
+use crate::wire::{Cap, Line, LineBuilder, Timestamp};
+
+use super::enter::finished;
+use super::stamp::Stamper;
+
+/// So many lines are read at a time.
+pub(super) const LINES: usize = 256;
+
+/// A line in the form of a live one.
+pub(super) fn write_live(entry: Entry, view: View, out: &mut Vec<u8>) {
+    forms::encode(&shown(entry), view, Dress::default(), out);
+}
+
+fn shown(entry: Entry) -> Shown {
+    Shown {
+        time: entry.time,
+        msgid: entry.msgid,
+        tags: entry.tags,
+        line: entry.line,
+    }
+}
+
+/// A replay under way.
+pub(super) struct Replay<'a> {
+    pub(super) plan: Plan,
+    view: View,
+    server: &'a [u8],
+    batch: String,
+    next: Option<Ids>,
+    begun: bool,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) fn new(plan: Plan, view: View, server: &'a [u8], number: u64) -> Self {
+        let range = Ids {
+            first: plan.after.next(),
+            last: plan.through,
+        };
+        Self {
+            plan,
+            view,
+            server,
+            batch: format!("replay{number}"),
+            next: Some(range),
+            begun: false,
+        }
+    }
+
+    pub(super) fn kinds(&self) -> Only {
+        if self.plan.only_messages {
+            Only::Messages
+        } else {
+            Only::All
+        }
+    }
+
+    /// The next range to read.
+    pub(super) fn next(&self) -> Option<Ids> {
+        self.next
+    }
+
+    /// Writes a page. Returns what the client has once it has read it.
+    pub(super) fn write(&mut self, page: Vec<Entry>, now: Timestamp, out: &mut Vec<u8>) -> Page {
+        let last = page
+            .last()
+            .filter(|_| page.len() == LINES)
+            .map(|entry| entry.id);
+        if !page.is_empty() {
+            self.begin(out);
+        }
+        // A client with server-time needs no times in its text.
+        let plain = !self.view.caps.has(Cap::ServerTime);
+        let mut stamper = plain.then(|| Stamper::new(&self.plan.timestamps, now));
+        for entry in page {
+            let stamp = stamper.as_mut().map_or("", |s| s.text(entry.time));
+            self.write_entry(entry, stamp, out);
+        }
+        self.next = last.filter(|id| *id < self.plan.through).map(|id| Ids {
+            first: id.next(),
+            last: self.plan.through,
+        });
+        let through = match self.next {
+            Some(rest) => rest.first.before(),
+            None => {
+                self.end(out);
+                self.plan.through
+            }
+        };
+        Page {
+            target: self.plan.target.clone(),
+            through,
+        }
+    }
+
+    fn batched(&self) -> bool {
+        self.view.caps.has(Cap::Batch)
+    }
+
+    /// A client without either has no other way of telling old lines from new ones.
+    fn needs_banner(&self) -> bool {
+        !self.batched() && !self.view.caps.has(Cap::ServerTime)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        if self.batched() {
+            let line = LineBuilder::from(self.server, b"BATCH")
+                .param(format!("+{}", self.batch).as_bytes());
+            let line = line
+                .param(b"chathistory")
+                .param(self.plan.target.as_bytes());
+            out.extend(finished(line));
+        } else if self.needs_banner() {
+            self.banner(b"-- missed lines --", out);
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        if !self.begun {
+            return;
+        }
+        if self.batched() {
+            let line = LineBuilder::from(self.server, b"BATCH")
+                .param(format!("-{}", self.batch).as_bytes());
+            out.extend(finished(line));
+        } else if self.needs_banner() {
+            self.banner(b"-- end of missed lines --", out);
+        }
+    }
+
+    /// A word of ours in the target's window. For a person's it would open one of the server's: none there.
+    fn banner(&self, text: &[u8], out: &mut Vec<u8>) {
+        let target = self.plan.target.as_bytes();
+        if target.first().is_some_and(|b| !b.is_ascii_alphanumeric()) {
+            out.extend(finished(
+                LineBuilder::from(self.server, b"NOTICE")
+                    .param(target)
+                    .trailing(text),
+            ));
+        }
+    }
+
+    fn write_entry(&self, entry: Entry, stamp: &str, out: &mut Vec<u8>) {
+        let kind = entry.kind;
+        let mut shown = shown(entry);
+        if kind == Kind::Event {
+            let Some(told) = tell(&shown.line, self.server, self.plan.target.as_bytes()) else {
+                return;
+            };
+            shown.line = told.into();
+        }
+        let batch = self.batched().then_some(self.batch.as_bytes());
+        forms::encode(
+            &shown,
+            self.view,
+            Dress {
+                batch,
+                stamp: stamp.as_bytes(),
+            },
+            out,
+        );
+    }
+}
+
+/// An event of the past in words. As a line it would change the roster that the client has just been given.
+fn tell(line: &[u8], server: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    let line = Line::parse(line).ok()?;
+    let nick = String::from_utf8_lossy(line.nick()).into_owned();
+    let text = |n| String::from_utf8_lossy(line.param(n).unwrap_or_default()).into_owned();
+    let reason = |n| {
+        Some(text(n))
+            .filter(|r| !r.is_empty())
+            .map_or(String::new(), |r| format!(" ({r})"))
+    };
+    let told = match line.command().to_ascii_uppercase().as_slice() {
+        b"JOIN" => format!("{nick} joined"),
+        b"PART" => format!("{nick} left{}", reason(1)),
+        b"QUIT" => format!("{nick} quit{}", reason(0)),
+        b"NICK" => format!("{nick} is now {}", text(0)),
+        b"KICK" => format!("{nick} kicked {}{}", text(1), reason(2)),
+        b"TOPIC" => format!("{nick} changed the topic to: {}", text(1)),
+        b"MODE" => {
+            let modes = line
+                .params()
+                .skip(1)
+                .map(String::from_utf8_lossy)
+                .collect::<Vec<_>>();
+            format!("{nick} set modes {}", modes.join(" "))
+        }
+        _ => return None,
+    };
+    Some(
+        LineBuilder::from(server, b"NOTICE")
+            .param(target)
+            .trailing(told.as_bytes())
+            .build()
+            .to_vec(),
+    )
+}

@@ -1,0 +1,341 @@
+//! The half that writes: works the client's queue, item by item, in order. What must be waited for (the
+//! disk, the client's socket) is waited for here, at nobody else's cost.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::clock;
+use crate::history::{EntryId, Ids};
+use crate::mailbox::{Running, ToNetwork};
+use crate::net::WriteHalf;
+use crate::outbox::Outbox;
+use crate::state::{Ask, ClientId, Item, Plan, View};
+
+use super::ledger::Ledger;
+use super::{Caller, End, Shared, pages, service};
+
+/// A client that takes no byte for so long is gone.
+const STALLED: Duration = Duration::from_secs(60);
+/// So much is gathered before it is written.
+const CHUNK: usize = 64 * 1024;
+
+pub(super) struct Writer<'a> {
+    half: WriteHalf,
+    id: ClientId,
+    running: &'a Running,
+    outbox: &'a Outbox,
+    ledger: &'a Ledger,
+    shared: &'a Shared,
+    caller: Caller,
+    view: View,
+    /// Bytes of the items at hand.
+    buffer: Vec<u8>,
+    batches: u64,
+}
+
+/// The client is gone, or goes.
+pub(super) struct Gone(pub(super) End);
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        half: WriteHalf,
+        id: ClientId,
+        running: &'a Running,
+        outbox: &'a Outbox,
+        ledger: &'a Ledger,
+        shared: &'a Shared,
+        caller: Caller,
+    ) -> Self {
+        Self {
+            half,
+            id,
+            running,
+            outbox,
+            ledger,
+            shared,
+            caller,
+            view: View::default(),
+            buffer: Vec::new(),
+            batches: 0,
+        }
+    }
+
+    /// Bytes the client's side has not taken.
+    pub(super) fn unsent(&self) -> Option<usize> {
+        self.half.unsent()
+    }
+
+    /// Works until the client is gone or sent away.
+    pub(super) async fn run(&mut self) -> End {
+        loop {
+            let items = tokio::select! {
+                items = self.outbox.take() => items,
+                () = proof_due(self.ledger) => Default::default(),
+            };
+            for item in items {
+                if let Err(Gone(end)) = self.work(item).await {
+                    return end;
+                }
+            }
+            if let Err(Gone(end)) = self.write_out().await {
+                return end;
+            }
+        }
+    }
+
+    async fn work(&mut self, item: Item) -> Result<(), Gone> {
+        match item {
+            Item::Bytes { run, through } => {
+                if self.buffer.is_empty() {
+                    self.buffer = run;
+                } else {
+                    self.buffer.extend_from_slice(&run);
+                }
+                if let Some(through) = through {
+                    self.ledger.gather(through);
+                }
+                self.write_if_full().await
+            }
+            Item::View(view) => {
+                self.view = view;
+                Ok(())
+            }
+            Item::Stored(ids) => self.stored(ids).await,
+            Item::More => {
+                self.write_out().await?;
+                let more = self.running.mailbox.send(ToNetwork::More(self.id));
+                more.await.map_err(|_| Gone(End::Broken))
+            }
+            Item::Ask {
+                ask: Ask::Replay(plan),
+                after,
+            } => {
+                self.settled(after).await?;
+                self.replay(plan).await
+            }
+            Item::Ask {
+                ask: Ask::Command(words),
+                ..
+            } => {
+                let Self {
+                    caller,
+                    shared,
+                    view,
+                    buffer,
+                    ..
+                } = self;
+                service::answer(&words, caller, shared, *view, buffer);
+                self.write_if_full().await
+            }
+            Item::Close(reason) => {
+                let line = format!("ERROR :Closing link: {reason}\r\n");
+                self.buffer.extend_from_slice(line.as_bytes());
+                self.write(None).await?;
+                _ = timeout(STALLED, self.half.shutdown()).await;
+                Err(Gone(End::Orderly))
+            }
+        }
+    }
+
+    async fn write_if_full(&mut self) -> Result<(), Gone> {
+        if self.buffer.len() >= CHUNK {
+            self.write_out().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes what is gathered, and behind it the PING that asks for proof when it is time for one.
+    async fn write_out(&mut self) -> Result<(), Gone> {
+        let token = self.ledger.ask(clock().ticks);
+        self.write(token).await
+    }
+
+    async fn write(&mut self, token: Option<String>) -> Result<(), Gone> {
+        if let Some(token) = token {
+            self.buffer
+                .extend_from_slice(format!("PING :{token}\r\n").as_bytes());
+        }
+        if self.buffer.is_empty() {
+            self.ledger.wrote();
+            return Ok(());
+        }
+        let mut rest = &self.buffer[..];
+        while !rest.is_empty() {
+            let written = timeout(STALLED, self.half.write(rest)).await;
+            match written {
+                Ok(Ok(taken)) if taken > 0 => rest = &rest[taken..],
+                _ => return Err(Gone(End::Broken)),
+            }
+        }
+        // The next item may bring a buffer of its own: none is kept.
+        self.buffer = Vec::new();
+        match timeout(STALLED, self.half.flush()).await {
+            Ok(Ok(())) => {
+                self.ledger.wrote();
+                Ok(())
+            }
+            _ => Err(Gone(End::Broken)),
+        }
+    }
+
+    /// Waits until everything up to an entry is in the log.
+    async fn settled(&self, id: EntryId) -> Result<(), Gone> {
+        let mut settled = self.running.log.settled();
+        settled
+            .wait_for(|s| *s >= id)
+            .await
+            .map(|_| ())
+            .map_err(|_| Gone(End::Broken))
+    }
+
+    /// Lines that were left in the log because the client had enough to read: in the form of live lines.
+    async fn stored(&mut self, ids: Ids) -> Result<(), Gone> {
+        self.settled(ids.last).await?;
+        let mut first = ids.first;
+        while first <= ids.last {
+            let range = Ids {
+                first,
+                last: ids.last,
+            };
+            let page = match self.running.log.by_id(range, pages::LINES).await {
+                Ok(page) => page,
+                Err(error) => return self.unreadable(&error),
+            };
+            let through = match page.last() {
+                Some(entry) if page.len() == pages::LINES => entry.id,
+                _ => ids.last,
+            };
+            page.into_iter()
+                .for_each(|entry| pages::write_live(entry, self.view, &mut self.buffer));
+            self.ledger.gather(through);
+            self.write_if_full().await?;
+            first = through.next();
+        }
+        Ok(())
+    }
+
+    /// A target's lines, page by page.
+    async fn replay(&mut self, plan: Plan) -> Result<(), Gone> {
+        self.batches += 1;
+        let server = self.shared.server.as_bytes();
+        let mut replay = pages::Replay::new(plan, self.view, server, self.batches);
+        while let Some(range) = replay.next() {
+            let page = self.running.log.by_target(
+                &replay.plan.target,
+                range,
+                replay.kinds(),
+                pages::LINES,
+            );
+            let page = match page.await {
+                Ok(page) => page,
+                Err(error) => return self.unreadable(&error),
+            };
+            let proves = replay.write(page, clock().time, &mut self.buffer);
+            self.ledger.gather_page(proves);
+            self.write_if_full().await?;
+        }
+        Ok(())
+    }
+
+    /// The log cannot be read: what is not shown now is not counted as seen either.
+    fn unreadable(&self, error: &crate::history::Error) -> Result<(), Gone> {
+        warn!(%error, "a client was not shown its stored lines");
+        Err(Gone(End::Broken))
+    }
+}
+
+/// Returns when a PING is to be sent.
+async fn proof_due(ledger: &Ledger) {
+    loop {
+        let proved = ledger.proved.notified();
+        match ledger.due() {
+            Some(due) => return tokio::time::sleep(due.since(clock().ticks)).await,
+            None => proved.await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::auth::Auth;
+    use crate::config::{Durability, Limits};
+    use crate::history::History;
+    use crate::net::Stream;
+
+    async fn running() -> (Running, mpsc::Receiver<ToNetwork>) {
+        let history = History::open(None, Durability::Process).unwrap();
+        let (log, _) = history.open_log("apw", "net").await.unwrap();
+        let (mailbox, inbox) = mpsc::channel(1);
+        (Running { mailbox, log }, inbox)
+    }
+
+    fn shared() -> Shared {
+        let limits = Limits::default();
+        Shared {
+            server: "bnc.test".into(),
+            admin_contact: String::new(),
+            directory: watch::Sender::default().subscribe(),
+            auth: Auth::start(&limits).unwrap(),
+            limits,
+            acceptor: None,
+            lobbies: Arc::new(|_| Box::pin(std::future::ready(None))),
+            present: watch::Sender::new(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_byte_for_a_minute_is_gone_and_proves_nothing() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (_, half) = Stream::Unix(ours).split();
+        let ((running, _inbox), shared) = (running().await, shared());
+        let (outbox, ledger) = (Outbox::new(1024), Ledger::default());
+        let caller = Caller::default();
+        let mut writer = Writer::new(
+            half,
+            ClientId(1),
+            &running,
+            &outbox,
+            &ledger,
+            &shared,
+            caller,
+        );
+        // From here on time passes only while everybody waits.
+        tokio::time::pause();
+        let began = Instant::now();
+        let megabytes = vec![b'x'; 4 * 1024 * 1024];
+        outbox.push(Item::Bytes {
+            run: megabytes,
+            through: Some(EntryId(7)),
+        });
+        // Half way something is taken: only a whole minute without a byte counts.
+        let slow = async {
+            tokio::time::sleep(STALLED / 2).await;
+            let mut taken = vec![0; 1024 * 1024];
+            theirs.read_exact(&mut taken).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let end = tokio::select! {
+            end = writer.run() => end,
+            () = slow => unreachable!("it waits for ever"),
+        };
+        assert_eq!(end, End::Broken);
+        assert!(
+            began.elapsed() >= STALLED / 2 + STALLED,
+            "{:?}",
+            began.elapsed()
+        );
+        assert!(ledger.everything().is_empty());
+    }
+}
