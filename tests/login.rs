@@ -1,0 +1,397 @@
+//! Who gets in, and how: every form of a login, in any order and over both families; what a wrong one is told, and how
+//! guessing is slowed down.
+
+// Helpers are parts of tests, although not marked as such.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::daemon::{PASSWORD, network, user};
+use support::{Client, Daemon, Link, MockIrcd, Script};
+
+/// One user, two networks, both families on one socket.
+async fn two_networks() -> (Daemon, [MockIrcd; 2], [Link; 2]) {
+    let ircds = [
+        MockIrcd::start(Script::default()).await,
+        MockIrcd::start_v4(Script::default()).await,
+    ];
+    let networks = network("one", &ircds[0].url()) + &network("two", &ircds[1].url());
+    let daemon = Daemon::start(&both_families(&format!("{}{networks}", user("apw")))).await;
+    let mut links = [ircds[0].accept().await, ircds[1].accept().await];
+    for link in &mut links {
+        link.registered().await;
+    }
+    for network in ["one", "two"] {
+        let connected = format!("{network}: connected to");
+        daemon.tells(&["status"], &connected).await;
+    }
+    (daemon, ircds, links)
+}
+
+fn both_families(users: &str) -> String {
+    format!("[server]\nname = \"bnc.test\"\nlisten = [\"irc+insecure://[::]:0\"]\n\n{users}")
+}
+
+/// What `client status` says about the newest client.
+async fn attached(daemon: &Daemon) -> String {
+    let status = daemon.ctl(&["client", "status"]).await;
+    assert_eq!(status.code, Some(0), "{status:?}");
+    // Among several users, each line says first whose it is.
+    let clients = status.stdout.lines().filter_map(|line| {
+        let (_, line) = line.split_once("client ")?;
+        let (id, what) = line.split_once(": ")?;
+        Some((
+            id.parse::<u64>().ok()?,
+            what.split(" from ").next()?.to_owned(),
+        ))
+    });
+    clients.max().unwrap().1
+}
+
+/// PASS, NICK and USER with these words.
+async fn register(client: &Client, pass: &str, user: &str) {
+    client.send(&format!("PASS {pass}")).await;
+    client.send("NICK zed").await;
+    client.send(&format!("USER {user} 0 * :Zed")).await;
+}
+
+#[tokio::test]
+async fn every_form_of_pass_and_user_leads_to_its_network_over_both_families() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    for (pass, username, expected) in [
+        ("apw/one@laptop:secret", "zed", "laptop on one"),
+        ("apw/two:secret", "zed", "(no name) on two"),
+        ("apw@laptop/one:secret", "zed", "laptop on one"),
+        ("apw:secret:two", "zed", "(no name) on two"),
+        ("secret", "apw/one@phone", "phone on one"),
+        ("secret", "apw@phone/two", "phone on two"),
+        ("apw:secret", "apw/two@tv", "tv on two"),
+        ("apw@tv:secret:one", "zed", "tv on one"),
+        ("apw:secret", "zed", "(no name) on no network"),
+        ("secret", "APW/one", "(no name) on one"),
+    ] {
+        for addr in [daemon.addr(), daemon.addr_v4()] {
+            let mut client = Client::connect(addr).await;
+            register(&client, pass, username).await;
+            client.welcomed().await;
+            assert_eq!(attached(&daemon).await, expected, "{pass} {username}");
+            client.send("QUIT").await;
+            client.expect("ERROR").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_sasl_leads_to_its_network_over_both_families() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    for (account, expected) in [
+        ("apw/one@laptop", "laptop on one"),
+        ("apw@laptop/two", "laptop on two"),
+        ("apw/two", "(no name) on two"),
+        ("apw", "(no name) on no network"),
+    ] {
+        for addr in [daemon.addr(), daemon.addr_v4()] {
+            let mut client = Client::connect(addr).await;
+            client.login_sasl(account, PASSWORD, &[]).await;
+            assert_eq!(attached(&daemon).await, expected, "{account}");
+            client.send("QUIT").await;
+            client.expect("ERROR").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_may_hold_colons_and_spaces() {
+    let users: String = ["pa:ss:word", "a:one", ":one", "two words"]
+        .iter()
+        .enumerate()
+        .map(|(n, password)| {
+            let hash = carom::auth::hash(password.as_bytes());
+            let servers = "servers = [\"irc://[::1]:1\"]\nenabled = false";
+            format!(
+                "[[user]]\nname = \"u{n}\"\npassword = \"{hash}\"\n\n[[user.network]]\nname = \"one\"\n{servers}\n\n"
+            )
+        })
+        .collect();
+    let daemon = Daemon::start(&both_families(&users)).await;
+    for (pass, username) in [
+        ("u0:pa:ss:word", "zed"),
+        ("u0:pa:ss:word:one", "zed"),
+        ("pa:ss:word", "u0"),
+        ("u1/one:a:one", "zed"),
+        ("u1:a:one:one", "zed"),
+        ("a:one", "u1/one"),
+        (":u3/one@c:two words", "zed"),
+        (":two words", "u3"),
+    ] {
+        let mut client = daemon.connect().await;
+        register(&client, pass, username).await;
+        client.welcomed().await;
+        assert!(attached(&daemon).await.ends_with("on one"), "{pass}");
+    }
+    for (name, password) in [
+        ("u0/one", "pa:ss:word"),
+        ("u2", ":one"),
+        ("u3", "two words"),
+    ] {
+        let mut client = daemon.connect().await;
+        client.login_sasl(name, password, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_network_the_only_one_is_meant_else_the_lobby() {
+    let ircd = MockIrcd::start(Script::default()).await;
+    let single = user("single") + &network("only", &ircd.url());
+    let daemon = Daemon::start(&both_families(&(single + &user("none")))).await;
+    let mut link = ircd.accept().await;
+    link.registered().await;
+    let mut client = daemon.login("single:secret").await;
+    assert_eq!(attached(&daemon).await, "(no name) on only");
+    client.sync().await;
+    let mut lobby = daemon.login("none:secret").await;
+    assert_eq!(attached(&daemon).await, "(no name) on no network");
+    lobby.send("CAROM help").await;
+    lobby.expect("NOTICE none :").await;
+    lobby.send("PRIVMSG *carom :help").await;
+    lobby
+        .expect_where("help", |line| line.contains("network status"))
+        .await;
+    lobby.send("JOIN #a").await;
+    lobby.send("PRIVMSG #a :nobody there").await;
+    lobby.sync().await;
+}
+
+#[tokio::test]
+async fn the_lobby_of_several_networks_answers_the_service() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    let mut lobby = daemon.login("apw:secret").await;
+    lobby.send("CAROM network status").await;
+    lobby.send("PING :after").await;
+    let lines = lobby.until("PONG").await;
+    for name in ["one", "two"] {
+        let start = format!(":*carom!carom@bnc.test NOTICE apw :{name}: connected to ");
+        assert!(
+            lines.iter().any(|line| line.starts_with(&start)),
+            "{lines:?}"
+        );
+    }
+    lobby.send("CAROM help").await;
+    lobby.expect("NOTICE").await;
+}
+
+#[tokio::test]
+async fn registration_may_come_in_any_order_and_in_single_bytes() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    let pass = "PASS apw/one:secret";
+    let (nick, user) = ("NICK zed", "USER zed 0 * :Zed");
+    for lines in [
+        vec![nick, user, pass],
+        vec![user, pass, nick],
+        vec![pass, user, nick],
+        vec!["CAP LS 302", nick, user, pass, "CAP END"],
+        vec![
+            "CAP LS 302",
+            "CAP REQ :server-time",
+            "CAP END",
+            pass,
+            user,
+            nick,
+        ],
+        vec![pass, "CAP LS", nick, user, "CAP REQ server-time", "CAP END"],
+        vec!["JOIN :", "MODE zed +i", nick, pass, "WHOIS zed", user],
+        vec!["PING :early", pass, nick, "PONG :x", user],
+        vec![pass, nick, "NICK zod", user, "PING :last"],
+    ] {
+        for in_bytes in [false, true] {
+            for addr in [daemon.addr(), daemon.addr_v4()] {
+                let mut client = Client::connect(addr).await;
+                if in_bytes {
+                    client = client.in_bytes();
+                }
+                for line in &lines {
+                    client.send(line).await;
+                }
+                client.welcomed().await;
+                let early = client.heard();
+                if lines[0].starts_with("JOIN") {
+                    for word in ["JOIN", "MODE", "WHOIS"] {
+                        let start = format!(":bnc.test 451 * {word} ");
+                        let later = format!(":bnc.test 451 zed {word} ");
+                        assert!(
+                            early
+                                .iter()
+                                .any(|l| l.starts_with(&start) || l.starts_with(&later)),
+                            "{word}: {early:?}"
+                        );
+                    }
+                }
+                client.sync().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_may_come_in_one_piece() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    let plain = "AUTHENTICATE AGFwdy9vbmVAYwBzZWNyZXQ=";
+    let flight = format!(
+        "CAP LS 302\r\nNICK zed\r\nUSER zed 0 * :Zed\r\nCAP REQ :sasl\r\nCAP REQ :server-time\r\nAUTHENTICATE PLAIN\r\n{plain}\r\nAWAY\r\nCAP END\r\nPING :end\r\n"
+    );
+    let mut client = daemon.connect().await;
+    client.send_bytes(flight.as_bytes()).await.unwrap();
+    client.welcomed().await;
+    client
+        .expect_where("the last PONG", |line| line.ends_with("PONG bnc.test :end"))
+        .await;
+    assert_eq!(attached(&daemon).await, "c on one");
+}
+
+#[tokio::test]
+async fn a_late_password_is_asked_for_and_taken() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    let mut client = daemon.connect().await;
+    client.send("NICK zed").await;
+    client.send("USER zed 0 * :Zed").await;
+    client.expect("464 zed").await;
+    client.expect("NOTICE zed :").await;
+    client.send("PASS apw/two@late:secret").await;
+    client.welcomed().await;
+    assert_eq!(attached(&daemon).await, "late on two");
+}
+
+/// Everything that a login was told until it was turned away, apart from what depends on the connection.
+async fn told(daemon: &Daemon, pass: &str) -> Vec<String> {
+    let mut client = daemon.connect().await;
+    client.register(pass).await;
+    client.ended().await
+}
+
+#[tokio::test]
+async fn a_wrong_login_tells_nothing_about_what_was_wrong() {
+    let limits = "\n[limits]\nlogin_failures = { burst = 0, every = \"1s\" }\n";
+    let daemon = Daemon::start(&both_families(
+        &(user("apw") + &network("one", "irc://[::1]:1") + limits),
+    ))
+    .await;
+    let wrong = told(&daemon, "apw/one:wrong").await;
+    assert!(
+        wrong.iter().any(|line| line.contains(" 464 zed ")),
+        "{wrong:?}"
+    );
+    assert!(wrong.last().unwrap().starts_with("ERROR :"), "{wrong:?}");
+    for pass in [
+        "nobody/one:wrong",
+        "nobody/one:secret",
+        "apw/nowhere:wrong",
+        "apw:wrong",
+        "apw:wrong:one",
+        "apw:wrong:nowhere",
+        "apw/one@c:wrong",
+        "apw/one/two:secret",
+        "apw/one@bad!name:secret",
+        ":",
+        "x",
+    ] {
+        assert_eq!(told(&daemon, pass).await, wrong, "{pass}");
+    }
+    let sasl = async |name: &str, password: &str| {
+        let mut client = daemon.connect().await;
+        client.send("CAP REQ :sasl").await;
+        client.authenticate(name, password).await;
+        client.expect("904").await;
+        client.send("PING :x").await;
+        client.until("PONG").await;
+        client.heard()
+    };
+    let wrong = sasl("apw/one", "wrong").await;
+    for (name, password) in [
+        ("nobody/one", "wrong"),
+        ("nobody", "secret"),
+        ("apw/nowhere", "wrong"),
+        ("apw/one/two", "secret"),
+        ("apw@bad!name", "secret"),
+    ] {
+        assert_eq!(sasl(name, password).await, wrong, "{name}");
+    }
+    // With the right password more may be said.
+    let right = told(&daemon, "apw/nowhere:secret").await;
+    assert!(
+        right
+            .iter()
+            .any(|line| line.contains("nowhere") && line.contains("one")),
+        "{right:?}"
+    );
+}
+
+#[tokio::test]
+async fn sasl_failures_end_the_connection_after_three() {
+    let (daemon, _ircds, _links) = two_networks().await;
+    let mut client = daemon.connect().await;
+    client.send("CAP REQ :sasl").await;
+    client.send("AUTHENTICATE EXTERNAL").await;
+    client.expect("908").await;
+    client.expect("904").await;
+    client.authenticate("apw/one", "wrong").await;
+    client.expect("904").await;
+    client.authenticate("apw/one", "wrong").await;
+    client.expect("904").await;
+    client.expect("ERROR :").await;
+    client.ended().await;
+    let mut client = daemon.connect().await;
+    client.send("CAP REQ :sasl").await;
+    client.send("AUTHENTICATE PLAIN").await;
+    client.expect("AUTHENTICATE +").await;
+    client.send("AUTHENTICATE *").await;
+    client.expect("906").await;
+    client.authenticate("apw/one", "wrong").await;
+    client.expect("904").await;
+    client.authenticate("apw/one", PASSWORD).await;
+    client.expect("900").await;
+    client.expect("903").await;
+    client.send("NICK zed").await;
+    client.send("USER zed 0 * :Zed").await;
+    client.send("CAP END").await;
+    client.welcomed().await;
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_and_never_for_others() {
+    let limits = "\n[limits]\nlogin_failures = { burst = 3, every = \"1h\" }\n";
+    let config = both_families(&(user("apw") + limits));
+    let daemon = Daemon::start(&config).await;
+    let from = |last: u8, pass: &'static str| {
+        let addr = daemon.addr_v4();
+        async move {
+            let mut client = Client::connect_from([127, 0, 0, last].into(), addr).await;
+            let began = Instant::now();
+            client.register(pass).await;
+            let answer = |line: &str| line.starts_with("ERROR") || line.contains(" 001 ");
+            let line = client.expect_where("an answer", answer).await;
+            (line, began.elapsed())
+        }
+    };
+    // After three wrong ones each waits twice as long as the one before, 1 + 2 + 4 s, until the wait would be too long.
+    let guesses: Vec<_> = (0..8).map(|_| tokio::spawn(from(2, "apw:wrong"))).collect();
+    for last in [3, 4] {
+        let (line, took) = from(last, "apw:secret").await;
+        assert!(line.contains(" 001 "), "{line}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+    daemon.login("apw:secret").await;
+    let mut refused = 0;
+    let mut longest = Duration::ZERO;
+    for guess in guesses {
+        let (line, took) = guess.await.unwrap();
+        assert!(!line.contains(" 001 "), "{line}");
+        longest = longest.max(took);
+        if line.contains("Too many failed logins, try again in") {
+            refused += 1;
+        }
+    }
+    assert!((1..=5).contains(&refused), "{refused} of 8 are refused");
+    assert!(longest >= Duration::from_secs(1), "{longest:?}");
+}
