@@ -1,8 +1,12 @@
 //! What the history costs: storing lines by the number of lines a commit, the round trip from a task to `settled` and back,
-//! and reading by target and by id. Figures are microseconds; CPU is that of the whole process, its threads included.
-//! `cargo bench --bench history`.
+//! reading by target and by id; and questions to a large log. Figures are microseconds, of questions milliseconds; CPU is
+//! that of the whole process, its threads included. `cargo bench --bench history [-- store|round-trip|read|start|large]`;
+//! `BENCH_ROWS=10000000` makes the log as large, which takes some minutes and four gigabytes.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+#[path = "support/large.rs"]
+mod large;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -216,12 +220,33 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
+    let is_wanted = |name: &str| named.is_empty() || named.iter().any(|arg| *arg == name);
+    // `cargo test --benches` only asks whether it works.
+    let part = if args.iter().any(|arg| arg == "--bench") {
+        1
+    } else {
+        50
+    };
+    let rows = std::env::var("BENCH_ROWS").map_or(200_000 / part, |rows| rows.parse().unwrap());
     runtime.block_on(async {
-        for (burst, count) in [(1, 10_000), (10, 50_000), (120, 200_000), (400, 200_000)] {
-            store(&path("store.db"), burst, count).await;
+        if is_wanted("store") {
+            for (burst, count) in [(1, 10_000), (10, 50_000), (120, 200_000), (400, 200_000)] {
+                store(&path("store.db"), burst, count / part).await;
+            }
         }
-        round_trip(&path("round-trip.db")).await;
-        read(&path("read.db"), 200_000).await;
-        start(&path("start.db")).await;
+        if is_wanted("round-trip") {
+            round_trip(&path("round-trip.db")).await;
+        }
+        if is_wanted("read") {
+            read(&path("read.db"), 200_000 / part).await;
+        }
+        if is_wanted("start") {
+            start(&path("start.db")).await;
+        }
+        if is_wanted("large") {
+            large::large(&path("large.db"), rows).await;
+        }
     });
 }

@@ -1,20 +1,26 @@
 //! The command line: its words and their help, what each prints and the code the process ends with. What the words do is
 //! done elsewhere: `config`, `bouncer`, `control`, `auth`.
 
+mod export;
+mod init;
+mod moving;
+mod passwd;
+
 use std::env;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use rustix::termios;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Config, Findings, Level, LogLevel, Purpose};
-use crate::{auth, bouncer, control, doctor};
+use crate::{bouncer, control, doctor};
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +88,14 @@ enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
 
+    /// Write a first configuration; what is not given is asked
+    ///
+    /// The file has mode 0600 and is checked before it is written. In the end it tells the settings of WeeChat, irssi,
+    /// HexChat and Halloy. With --yes nothing is asked: what is not given has its default, and the password is made up and
+    /// printed.
+    #[command(after_help = init::EXAMPLES)]
+    Init(init::Init),
+
     /// Judge the configuration, and this host's and its networks' IPv6 and IPv4
     ///
     /// Tells everything that is wrong with the file, each with line, key and what to do about it; then looks at kernel,
@@ -109,6 +123,13 @@ enum Command {
     #[command(after_help = PASSWD_EXAMPLES)]
     Passwd,
 
+    /// Turn another bouncer's configuration into ours, and its logs into history
+    ///
+    /// What cannot be carried over is told with the reason. Passwords keep working: their hashes are taken along. carom
+    /// must not run on the database that the logs are brought into.
+    #[command(after_help = moving::EXAMPLES)]
+    Import(moving::Import),
+
     /// Say WORDS to the running daemon: the same words as `/msg *carom WORDS` in IRC
     ///
     /// They are taken as the shell gives them, without a second round of quoting. Exits with 0 when done, 1 when refused,
@@ -117,9 +138,27 @@ enum Command {
     Ctl {
         #[command(flatten)]
         config: ConfigFile,
+        /// Print the answer as JSON, for programs
+        ///
+        /// {"rows": [...], "lines": [...], "code": 0}
+        #[arg(long)]
+        json: bool,
         /// What to say; `help` lists what there is
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
+    },
+
+    /// Write a copy of the database to FILE, while carom runs or not
+    ///
+    /// The copy is the database as it was at one moment, whatever is stored meanwhile, and has the same tables. It is whole
+    /// or not there: it gets its name when it is on the disk. A file that is there already is not overwritten.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The copy
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
     },
 }
 
@@ -142,7 +181,13 @@ Examples:
 const CTL_EXAMPLES: &str = "\
 Examples:
   carom ctl help
-  carom ctl network status";
+  carom ctl network status
+  carom ctl --json network status | jq -r '.rows[].state'";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  carom export --config carom.toml --output backup.db
+  carom export --output /backup/carom-$(date +%F).db";
 
 #[derive(Args)]
 struct ConfigFile {
@@ -176,8 +221,15 @@ pub fn main() -> ExitCode {
             json,
             offline,
         } => check(&config.path(), json, offline).into(),
-        Command::Passwd => passwd().into(),
-        Command::Ctl { config, words } => ctl(&config.path(), &words),
+        Command::Init(wanted) => init::init(wanted).into(),
+        Command::Passwd => passwd::passwd().into(),
+        Command::Import(wanted) => moving::import(&wanted),
+        Command::Ctl {
+            config,
+            json,
+            words,
+        } => ctl(&config.path(), json, &words),
+        Command::Export { config, output } => export::export(&config.path(), &output).into(),
     }
 }
 
@@ -231,11 +283,11 @@ fn run(path: &Path) -> ExitCode {
             return Exit::Refused.into();
         }
     };
-    start_log(config.log);
+    let set_level = start_log(&config.log);
     for warning in warnings.iter() {
         tracing::warn!("{}", warning.without_level());
     }
-    match start(config) {
+    match start(config, set_level) {
         Ok(Ok(())) => Exit::Done.into(),
         Ok(Err(failure)) => {
             tracing::error!("{}", failure.message);
@@ -248,7 +300,10 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> anyhow::Result<Result<(), bouncer::Failure>> {
+fn start(
+    config: Config,
+    set_level: bouncer::SetLevel,
+) -> anyhow::Result<Result<(), bouncer::Failure>> {
     // One thread for all networks and clients, this one: a line's way from task to task wakes nobody, which costs a third
     // less CPU and time than two threads do, and what reading the file took of memory is used again. Hashing, the disk and
     // names have threads of their own.
@@ -256,27 +311,36 @@ fn start(config: Config) -> anyhow::Result<Result<(), bouncer::Failure>> {
         .enable_all()
         .build()
         .context("starting the threads")?;
-    Ok(runtime.block_on(bouncer::run(config)))
+    Ok(runtime.block_on(bouncer::run(config, set_level)))
 }
 
-fn start_log(log: config::Log) {
-    let level = match log.level {
+/// Starts the log. How much it tells can be changed by what is returned.
+fn start_log(log: &config::Log) -> bouncer::SetLevel {
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    // Errors of the log itself have nowhere to go: reporting them on a closed standard error would end the process.
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .log_internal_errors(false);
+    let registry = tracing_subscriber::registry().with(level);
+    match (log.json, has_journal()) {
+        (true, _) => registry.with(layer.json()).init(),
+        (false, true) => registry.with(layer.without_time()).init(),
+        (false, false) => registry.with(layer).init(),
+    }
+    Box::new(move |level| {
+        // It fails when there is no log any more.
+        _ = handle.reload(filter(level));
+    })
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Errors of the log itself have nowhere to go: reporting them on a closed standard error would end the process.
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .log_internal_errors(false);
-    match (log.json, has_journal()) {
-        (true, _) => builder.json().init(),
-        (false, true) => builder.without_time().init(),
-        (false, false) => builder.init(),
     }
 }
 
@@ -357,101 +421,9 @@ fn verdict(refused: bool, findings: &Findings) -> String {
     }
 }
 
-// -- passwd
-
-/// The longest password.
-const LONGEST_PASSWORD: usize = 512;
-
-fn passwd() -> Exit {
-    let password = if io::stdin().is_terminal() {
-        ask_twice()
-    } else {
-        read_line()
-    };
-    match password.and_then(|password| judge(password.as_bytes()).map(|()| password)) {
-        Ok(password) => {
-            say(auth::hash::hash(password.as_bytes()));
-            Exit::Done
-        }
-        Err(error) => {
-            complain(format_args!("error: {error:#}"));
-            Exit::Failed
-        }
-    }
-}
-
-fn judge(password: &[u8]) -> anyhow::Result<()> {
-    match password.len() {
-        0 => anyhow::bail!("the password is empty: write one of 1 to {LONGEST_PASSWORD} bytes"),
-        n if n > LONGEST_PASSWORD => {
-            anyhow::bail!("the password has {n} bytes: {LONGEST_PASSWORD} is the most")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One line of standard input, without its end.
-fn read_line() -> anyhow::Result<String> {
-    let mut line = Vec::new();
-    // Bounded: something endless may be connected by mistake.
-    let most = LONGEST_PASSWORD as u64 + 3;
-    io::stdin()
-        .lock()
-        .take(most)
-        .read_until(b'\n', &mut line)
-        .context("reading the password")?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-        line.pop_if(|last| *last == b'\r');
-    }
-    String::from_utf8(line).context("the password is not UTF-8")
-}
-
-fn ask_twice() -> anyhow::Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let password = runtime.block_on(async {
-        // From here on an interrupt is an error like others, so that the terminal is put right before the process ends.
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let password = ask("Password: ", &mut interrupt).await?;
-        judge(password.as_bytes())?;
-        if ask("Once more: ", &mut interrupt).await? != password {
-            anyhow::bail!("the two passwords differ: nothing was hashed");
-        }
-        Ok(password)
-    });
-    // A thread that still reads must not be waited for.
-    runtime.shutdown_background();
-    password
-}
-
-/// Asks on the terminal without showing the answer.
-async fn ask(prompt: &str, interrupt: &mut Signal) -> anyhow::Result<String> {
-    let terminal = io::stdin();
-    let shown = termios::tcgetattr(&terminal).context("asking the terminal")?;
-    let mut hidden = shown.clone();
-    hidden.local_modes.remove(termios::LocalModes::ECHO);
-    hidden.local_modes.insert(termios::LocalModes::ECHONL);
-    // Flush: what was typed before the question, and shown, is not the answer.
-    termios::tcsetattr(&terminal, termios::OptionalActions::Flush, &hidden)
-        .context("hiding the password")?;
-    let _ = write!(io::stderr(), "{prompt}");
-    let line = tokio::select! {
-        line = tokio::task::spawn_blocking(read_line) => line.context("reading the password"),
-        _ = interrupt.recv() => {
-            complain("");
-            Err(anyhow::anyhow!("interrupted: nothing was hashed"))
-        }
-    };
-    termios::tcsetattr(&terminal, termios::OptionalActions::Now, &shown)
-        .context("showing what is typed again")?;
-    line?
-}
-
 // -- ctl
 
-fn ctl(path: &Path, words: &[String]) -> ExitCode {
+fn ctl(path: &Path, json: bool, words: &[String]) -> ExitCode {
     let socket = match config::control_socket(path) {
         Ok(Some(socket)) => socket,
         Ok(None) => {
@@ -472,18 +444,60 @@ fn ctl(path: &Path, words: &[String]) -> ExitCode {
     let answer = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .and_then(|runtime| runtime.block_on(control::say(&socket, words)));
+        .and_then(|runtime| {
+            let mut printed = Printed::new(json);
+            let said = control::converse(&socket, words, json, |part| printed.part(part));
+            let code = runtime.block_on(said)?;
+            printed.end(code);
+            Ok(code)
+        });
     match answer {
-        Ok(answer) => {
-            answer.lines.iter().for_each(say);
-            ExitCode::from(answer.code)
-        }
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(format_args!(
                 "error: no daemon answers on {}: {error} (start it with `carom run`, or name its file with --config)",
                 socket.display()
             ));
             Exit::NoDaemon.into()
+        }
+    }
+}
+
+/// The answer of the daemon, printed as it comes.
+struct Printed {
+    json: bool,
+    rows: usize,
+    lines: Vec<String>,
+}
+
+impl Printed {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            rows: 0,
+            lines: Vec::new(),
+        }
+    }
+
+    fn part(&mut self, part: control::Part) {
+        match part {
+            control::Part::Line(line) if self.json => self.lines.push(line),
+            control::Part::Line(line) => say(line),
+            control::Part::Row(row) => {
+                let before = if self.rows == 0 { "{\"rows\": [" } else { "," };
+                self.rows += 1;
+                say(format_args!("{before}{}", serde_json::Value::Object(row)));
+            }
+        }
+    }
+
+    fn end(self, code: u8) {
+        if self.json {
+            let before = if self.rows == 0 { "{\"rows\": [" } else { "" };
+            let lines = serde_json::Value::from(self.lines);
+            say(format_args!(
+                "{before}], \"lines\": {lines}, \"code\": {code}}}"
+            ));
         }
     }
 }
@@ -502,9 +516,15 @@ mod tests {
         let arguments = [
             "carom", "ctl", "--config", "x.toml", "network", "create", "-name", "--json",
         ];
-        let Command::Ctl { config, words } = Cli::parse_from(arguments).command else {
+        let Command::Ctl {
+            config,
+            json,
+            words,
+        } = Cli::parse_from(arguments).command
+        else {
             panic!("not ctl");
         };
+        assert!(!json);
         assert_eq!(config.path(), PathBuf::from("x.toml"));
         assert_eq!(words, ["network", "create", "-name", "--json"]);
     }
@@ -540,9 +560,9 @@ mod tests {
 
     #[test]
     fn passwords_have_1_to_512_bytes() {
-        assert!(judge(b"").is_err());
-        assert!(judge(b"x").is_ok());
-        assert!(judge(&[b'x'; 512]).is_ok());
-        assert!(judge(&[b'x'; 513]).is_err());
+        assert!(passwd::judge(b"").is_err());
+        assert!(passwd::judge(b"x").is_ok());
+        assert!(passwd::judge(&[b'x'; 512]).is_ok());
+        assert!(passwd::judge(&[b'x'; 513]).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! The control socket: one line of JSON with words comes in, one with the answer goes out, for the daemon's own user and
-//! for root. What the words mean, whoever serves it supplies.
+//! The control socket: one line of JSON with words comes in, lines with the answer go out as it is made, for the daemon's
+//! own user and for root. What the words mean, whoever serves it supplies.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -9,20 +9,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader,
+};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::state::Plan;
 
 /// What is asked: words, as `command` understands them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     words: Vec<String>,
+    /// Rows are wanted as values, not as text.
+    #[serde(default)]
+    json: bool,
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// For people.
+    Line(String),
+    /// A row of a table: for people, and for programs.
+    Row(String, Fields),
+    /// Stored lines that a client wants to be told again.
+    Replay(Plan),
+}
+
+/// The values of a row, by name.
+pub type Fields = serde_json::Map<String, serde_json::Value>;
+
+/// How an answer travels: any number of these with a line or a row, then one with the code.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Told {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    line: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    row: Option<Fields>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<u8>,
 }
 
 /// What became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// `Answer::DONE`, `Answer::REFUSED` or `Answer::NOT_UNDERSTOOD`; the exit code of `carom ctl`.
     pub code: u8,
@@ -39,14 +71,21 @@ impl Answer {
     pub const NOT_UNDERSTOOD: u8 = 64;
 }
 
-/// Carries out words. It runs in a task of its own.
-pub type Handler =
-    Arc<dyn Fn(Vec<String>) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
+/// Carries out words, telling what comes of it piece by piece. Returns the code.
+pub type Handler = Arc<
+    dyn Fn(Vec<String>, mpsc::Sender<Piece>) -> Pin<Box<dyn Future<Output = u8> + Send>>
+        + Send
+        + Sync,
+>;
 
+/// So many pieces of an answer may wait.
+pub const PIECES: usize = 32;
 /// A request is no longer than this.
 const LONGEST_REQUEST: u64 = 64 * 1024;
-/// An answer is no longer than this.
-const LONGEST_ANSWER: u64 = 16 * 1024 * 1024;
+/// A part of an answer is no longer than this.
+const LONGEST_PART: u64 = 1024 * 1024;
+/// An answer that is kept as a whole has no more lines than this.
+const MOST_LINES: usize = 100_000;
 /// A request must be here, and an answer be taken, within this time.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The daemon may think for so long.
@@ -122,23 +161,69 @@ async fn answer(stream: UnixStream, handler: Handler) -> io::Result<()> {
         ));
     }
     let mut stream = BufReader::new(stream);
-    let answer = match timeout(DEADLINE, read_line(&mut stream, LONGEST_REQUEST)).await? {
-        Ok(request) => match serde_json::from_slice::<Request>(&request) {
-            Ok(request) => handler(request.words).await,
-            Err(error) => not_understood(&error),
-        },
-        Err(error) => not_understood(&error),
+    let request = match timeout(DEADLINE, read_line(&mut stream, LONGEST_REQUEST)).await? {
+        Ok(request) => serde_json::from_slice::<Request>(&request).map_err(io::Error::from),
+        Err(error) => Err(error),
     };
-    let mut line = serde_json::to_vec(&answer)?;
-    line.push(b'\n');
-    timeout(DEADLINE, stream.write_all(&line)).await?
+    let Request { words, json } = match request {
+        Ok(request) => request,
+        Err(error) => {
+            tell(&mut stream, Told::line(format!("no request: {error}"))).await?;
+            return tell(&mut stream, Told::code(Answer::NOT_UNDERSTOOD)).await;
+        }
+    };
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let passed_on = pass_on(&mut stream, pieces, json);
+    let (code, told) = tokio::join!(handler(words, sender), passed_on);
+    told?;
+    tell(&mut stream, Told::code(code)).await
 }
 
-fn not_understood(error: &dyn std::error::Error) -> Answer {
-    Answer {
-        code: Answer::NOT_UNDERSTOOD,
-        lines: vec![format!("no request: {error}")],
+/// Tells an answer as it is made. Whoever does not take it is answered no further.
+async fn pass_on(
+    stream: &mut (impl AsyncWrite + Unpin),
+    mut pieces: mpsc::Receiver<Piece>,
+    json: bool,
+) -> io::Result<()> {
+    while let Some(piece) = pieces.recv().await {
+        let told = match piece {
+            Piece::Line(line) => Told::line(line),
+            Piece::Row(_, row) if json => Told::row(row),
+            Piece::Row(line, _) => Told::line(line),
+            Piece::Replay(_) => continue,
+        };
+        tell(stream, told).await?;
     }
+    Ok(())
+}
+
+impl Told {
+    fn line(line: String) -> Self {
+        Self {
+            line: Some(line),
+            ..Self::default()
+        }
+    }
+
+    fn row(row: Fields) -> Self {
+        Self {
+            row: Some(row),
+            ..Self::default()
+        }
+    }
+
+    fn code(code: u8) -> Self {
+        Self {
+            code: Some(code),
+            ..Self::default()
+        }
+    }
+}
+
+async fn tell(stream: &mut (impl AsyncWrite + Unpin), told: Told) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&told)?;
+    line.push(b'\n');
+    timeout(DEADLINE, stream.write_all(&line)).await?
 }
 
 async fn read_line(stream: &mut (impl AsyncBufRead + Unpin), longest: u64) -> io::Result<Vec<u8>> {
@@ -153,9 +238,38 @@ async fn read_line(stream: &mut (impl AsyncBufRead + Unpin), longest: u64) -> io
 
 /// Says words to the daemon that answers at `socket`.
 pub async fn say(socket: &Path, words: &[String]) -> io::Result<Answer> {
+    let mut lines = Vec::new();
+    let code = converse(socket, words, false, |part| {
+        if let Part::Line(line) = part
+            && lines.len() < MOST_LINES
+        {
+            lines.push(line);
+        }
+    });
+    let code = code.await?;
+    Ok(Answer { code, lines })
+}
+
+/// A part of an answer as `carom ctl` gets it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// For people.
+    Line(String),
+    /// For programs, if they asked for it.
+    Row(Fields),
+}
+
+/// The same, part by part as the answer comes. Returns the code.
+pub async fn converse(
+    socket: &Path,
+    words: &[String],
+    json: bool,
+    mut each: impl FnMut(Part),
+) -> io::Result<u8> {
     let mut stream = BufReader::new(UnixStream::connect(socket).await?);
     let mut request = serde_json::to_vec(&Request {
         words: words.to_vec(),
+        json,
     })?;
     request.push(b'\n');
     if request.len() as u64 > LONGEST_REQUEST {
@@ -165,8 +279,17 @@ pub async fn say(socket: &Path, words: &[String]) -> io::Result<Answer> {
         ));
     }
     timeout(DEADLINE, stream.write_all(&request)).await??;
-    let answer = timeout(PATIENCE, read_line(&mut stream, LONGEST_ANSWER)).await??;
-    Ok(serde_json::from_slice(&answer)?)
+    loop {
+        let line = timeout(PATIENCE, read_line(&mut stream, LONGEST_PART)).await??;
+        let told: Told = serde_json::from_slice(&line)?;
+        if let Some(code) = told.code {
+            return Ok(code);
+        }
+        let line = told.line.map(Part::Line);
+        line.or_else(|| told.row.map(Part::Row))
+            .into_iter()
+            .for_each(&mut each);
+    }
 }
 
 #[cfg(test)]
@@ -182,12 +305,16 @@ mod tests {
     fn served() -> (TempDir, PathBuf) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("control.sock");
-        let handler: Handler = Arc::new(|words| {
+        let handler: Handler = Arc::new(|words, sender| {
             Box::pin(async move {
-                Answer {
-                    code: Answer::DONE,
-                    lines: words,
+                for word in words {
+                    let fields = [("word".to_owned(), word.clone().into())];
+                    let row = Piece::Row(word, fields.into_iter().collect());
+                    if sender.send(row).await.is_err() {
+                        break;
+                    }
                 }
+                Answer::DONE
             })
         });
         tokio::spawn(serve(listen(&path).unwrap(), handler));
@@ -200,7 +327,12 @@ mod tests {
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        serde_json::from_slice(&answer).unwrap()
+        let told = answer.split_inclusive(|b| *b == b'\n');
+        let told: Vec<Told> = told.map(|l| serde_json::from_slice(l).unwrap()).collect();
+        Answer {
+            code: told.iter().find_map(|told| told.code).unwrap(),
+            lines: told.into_iter().filter_map(|told| told.line).collect(),
+        }
     }
 
     #[tokio::test]

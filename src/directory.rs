@@ -2,23 +2,28 @@
 //! bouncer publishes users; each network writes its own line on its user's board.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::config::{Config, Pin};
 use crate::mailbox::NetworkHandle;
-use crate::net::{Attempt, Fault, FaultKind, Outcome, Trace};
+use crate::net::{Attempt, Fault, FaultKind, Outcome, Phase, Trace};
 use crate::state::NetworkStatus;
 use crate::wire::Timestamp;
 
 /// So many attempts to connect are remembered of each network.
 const ATTEMPTS: usize = 32;
 
-/// All users, as published last.
+/// All users that may come in and their networks, as published last, with everything that holds.
 #[derive(Debug, Default)]
 pub struct Directory {
     users: BTreeMap<String, Arc<User>>,
+    /// The effective configuration; disabled users are here alone.
+    pub config: Arc<Config>,
+    /// Users that can be restored, and since when they are deleted.
+    pub deleted: Vec<(String, Timestamp)>,
 }
 
 /// A user, and all that leads to his networks.
@@ -32,7 +37,9 @@ pub struct User {
     pub hash: String,
     /// Where the file gives the hash; `None`: the database does.
     pub hash_line: Option<usize>,
-    /// The networks, in the file's order.
+    /// Client certificates that may log in.
+    pub certificates: Vec<Pin>,
+    /// The networks: declared ones in the file's order, then others in the order in which they were made.
     pub networks: Vec<NetworkHandle>,
     /// For connections that are bound to no network.
     pub lobby: NetworkHandle,
@@ -40,6 +47,25 @@ pub struct User {
     pub board: Board,
     /// How many clients are attached.
     pub clients: Arc<AtomicUsize>,
+    /// When a client last came or went.
+    pub seen: Arc<Seen>,
+}
+
+/// When a user was last there. Clones of it are one.
+#[derive(Debug, Default)]
+pub struct Seen(AtomicI64);
+
+impl Seen {
+    /// It was then.
+    pub fn note(&self, time: Timestamp) {
+        self.0.fetch_max(time.millis(), Ordering::Relaxed);
+    }
+
+    /// `None`: never, as far as anybody knows.
+    pub fn get(&self) -> Option<Timestamp> {
+        let millis = self.0.load(Ordering::Relaxed);
+        (millis > 0).then(|| Timestamp::from_millis(millis))
+    }
 }
 
 /// How the networks of one user are doing, by name.
@@ -68,6 +94,31 @@ pub struct Explain {
     pub at: Option<Timestamp>,
 }
 
+impl Explain {
+    /// What somebody may know who must not learn what answers where: which servers failed, and when.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        let hide = |attempt: Attempt| match attempt.outcome {
+            Outcome::Failed(fault) => Attempt {
+                address: None,
+                version: None,
+                source: None,
+                phase: Phase::Resolve,
+                outcome: Outcome::Failed(Fault::new(fault.kind, "could not connect")),
+                millis: 0,
+                tcp_millis: None,
+                why: String::new(),
+                ..attempt
+            },
+            _ => attempt,
+        };
+        Self {
+            attempts: self.attempts.into_iter().map(hide).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Directory {
     /// A directory of these users.
     pub fn new(users: impl IntoIterator<Item = User>) -> Self {
@@ -76,6 +127,22 @@ impl Directory {
                 .into_iter()
                 .map(|u| (u.name.clone(), Arc::new(u)))
                 .collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The same users under another configuration, but for one, who is another or gone.
+    #[must_use]
+    pub fn with(&self, config: Arc<Config>, name: &str, user: Option<User>) -> Self {
+        let mut users = self.users.clone();
+        match user {
+            Some(user) => _ = users.insert(name.to_owned(), Arc::new(user)),
+            None => _ = users.remove(name),
+        }
+        Self {
+            users,
+            config,
+            deleted: self.deleted.clone(),
         }
     }
 
@@ -146,10 +213,36 @@ impl Board {
             });
     }
 
+    /// A network has another name from now on: its line has the new one when it is written next.
+    pub fn renamed(&self, from: &str, to: &str) {
+        self.remove(from);
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = dialling.remove(from) {
+            dialling.insert(to.to_owned(), known);
+        }
+    }
+
+    /// A network is no more.
+    pub fn remove(&self, network: &str) {
+        self.lines
+            .send_if_modified(|lines| match place(lines, network) {
+                Ok(at) => {
+                    lines.remove(at);
+                    true
+                }
+                Err(_) => false,
+            });
+    }
+
     /// One line.
     pub fn line(&self, network: &str) -> Option<NetworkStatus> {
         let lines = self.lines.borrow();
         place(&lines, network).ok().map(|at| lines[at].clone())
+    }
+
+    /// All lines, whenever one changes.
+    pub fn subscribe(&self) -> watch::Receiver<Vec<NetworkStatus>> {
+        self.lines.subscribe()
     }
 
     /// All lines, by name.

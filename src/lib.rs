@@ -9,9 +9,13 @@ pub mod wire; // the grammar: bytes, lines, tags, names, ISUPPORT, capabilities
 
 pub mod config; // what the file says, checked: it cannot be wrong
 
+pub mod metrics; // what is counted, and the text in which it is told
+
 pub mod command; // the administrator's words: verbs, parser, help
 
 pub mod history; // the log of each network on disk: append, read, positions
+
+pub mod chatlog; // plain text logs beside it
 
 pub mod net; // sockets: listen, dial, TLS, names; knows no IRC
 
@@ -34,6 +38,8 @@ pub mod downstream; // the task of one client
 pub mod doctor; // `carom check`: what this host and its paths can do; changes nothing
 
 pub mod bouncer; // starts, supervises and stops the others
+
+pub mod import; // moving in from another bouncer
 
 pub mod cli; // the command line
 

@@ -12,6 +12,11 @@ use crate::state::{Ask, Item};
 /// Answers a client asked for may be so many times as much as its queue's limit.
 const ANSWERS: usize = 32;
 
+/// Said to a client that leaves too many lines unread.
+pub const READS_TOO_SLOWLY: &str = "You read too slowly";
+/// Said to a client that leaves too many answers unread.
+pub const ASKS_TOO_FAST: &str = "You ask faster than you read";
+
 /// What is on its way to one client, in order.
 #[derive(Debug)]
 pub struct Outbox {
@@ -132,10 +137,20 @@ impl Outbox {
 /// What a question takes while it waits for its answer.
 fn weight(item: &Item) -> usize {
     match item {
-        Item::Ask {
-            ask: Ask::Command(words),
-            ..
-        } => size_of::<Item>() + words.len(),
+        Item::Ask { ask, .. } => {
+            let words = match ask {
+                Ask::Command(words) => words.len(),
+                Ask::Search(search) => search.words.len(),
+                Ask::Play(play) | Ask::List(play) => {
+                    size_of_val(&play.targets[..]) + size_of_val(&play.floors[..])
+                }
+                // Introductions come a portion at a time.
+                Ask::Replay(_) => return 0,
+                Ask::Networks(ask) => ask.weight(),
+                Ask::History(_) | Ask::Targets { .. } => 0,
+            };
+            size_of::<Item>() + words
+        }
         _ => 0,
     }
 }
@@ -194,6 +209,7 @@ mod tests {
         let outbox = Outbox::new(100);
         let ask = || Item::Ask {
             ask: Ask::Command("status".into()),
+            label: None,
             after: EntryId(0),
         };
         let taken = (0..1000).take_while(|_| outbox.push(ask())).count();

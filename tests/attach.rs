@@ -1,12 +1,17 @@
-//! Attach, detach and be killed at any moment: whatever happens, each client name is given every line, and
-//! none twice that it has acknowledged. Held against a model that only keeps lists.
+//! Attach, detach and be killed at any moment, while the clock goes as it likes: whatever happens, each client name is
+//! given every line, and none twice that it has acknowledged. Held against a model that only keeps lists. More of it:
+//!
+//!     CAROM_TEST_SCHEDULES=100000 cargo test --test attach
 
+#[path = "properties/labels.rs"]
+mod labels;
 mod transcript_runner;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
-use carom::state::{ClientId, Facts, Loss};
+use carom::state::{ClientId, Facts, LinkStatus, Loss};
 use carom::wire::{CapSet, Line};
 use proptest::prelude::*;
 
@@ -38,7 +43,17 @@ enum Event {
     Commit,
     /// kill -9
     Kill,
+    /// So many minutes pass.
+    Pass(u64),
+    /// The wall clock is set to another time, by so many minutes.
+    Jump(i64),
 }
+
+/// Schedules that are played; `CAROM_TEST_SCHEDULES` says how many instead.
+const SCHEDULES: u32 = 1000;
+
+/// A leap second, a change of time zone, a wrong year, and 1970.
+const JUMPS: [i64; 6] = [1, -1, -60, 366 * 1440, -366 * 1440, -60 * 366 * 1440];
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
@@ -52,6 +67,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Hold),
         1 => Just(Event::Commit),
         1 => Just(Event::Kill),
+        1 => (0u64..10).prop_map(Event::Pass),
+        1 => (0..JUMPS.len()).prop_map(|n| Event::Jump(JUMPS[n])),
     ]
 }
 
@@ -93,6 +110,8 @@ impl Model {
             connections: Vec::new(),
             given: Default::default(),
         };
+        // Transcripts have one after each turn.
+        model.world.hand_overs = 11;
         model.world.turn(carom::state::Network::start);
         model.link();
         model
@@ -176,6 +195,11 @@ impl Model {
             }
             Event::Commit => self.commit(),
             Event::Kill => self.kill(),
+            Event::Pass(minutes) => self.pass(*minutes),
+            Event::Jump(minutes) => {
+                let time = &mut self.world.now.time;
+                *time = time.plus_millis(minutes * 60_000);
+            }
         }
         self.read();
     }
@@ -213,6 +237,21 @@ impl Model {
         let (acknowledged, _) = std::mem::take(&mut self.unstored);
         for (name, n) in acknowledged {
             self.had[name].insert(n);
+        }
+    }
+
+    /// Time passes; a server that says nothing for so long is left, and found again.
+    fn pass(&mut self, minutes: u64) {
+        self.world.pass(Duration::from_secs(minutes * 60));
+        while !matches!(
+            self.world.network.status().link,
+            LinkStatus::Connected { .. }
+        ) {
+            if self.world.is_dialling() {
+                self.link();
+            } else {
+                self.world.pass(Duration::from_secs(30));
+            }
         }
     }
 
@@ -320,11 +359,16 @@ fn number(line: &[u8]) -> u64 {
         .expect("a numbered line")
 }
 
+fn schedules() -> u32 {
+    std::env::var("CAROM_TEST_SCHEDULES")
+        .map_or(SCHEDULES, |number| number.parse().expect("a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(schedules()) })]
 
     #[test]
-    fn every_name_is_given_every_line_and_none_twice(events in prop::collection::vec(event(), 1..60)) {
+    fn rule_35_every_name_is_given_every_line_and_none_twice(events in prop::collection::vec(event(), 1..60)) {
         let mut model = Model::new();
         for event in &events {
             model.play(event);

@@ -228,7 +228,9 @@ async fn carom_answers_before_the_pong_of_a_later_ping() {
         }
     }
     link.send("PING :nothing of it").await;
-    let said = link.until("PONG").await;
+    // That a status asks for the lag is all the server hears of it.
+    let mut said = link.until("PONG").await;
+    said.retain(|line| line != "PING :carom-lag");
     assert_eq!(said.len(), 1, "{said:?}");
 }
 

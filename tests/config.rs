@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use carom::config::{
     self, Config, Durability, Family, Findings, Level, ListenHost, LogLevel, Pin, Proxy, Purpose,
-    Replay, Sasl, Scheme, Secret, Source, SourceKind, Sources, Surroundings, TimeStyle, Verify,
+    Replay, ResetOnTalk, Sasl, Scheme, Secret, Source, SourceKind, Sources, Surroundings,
+    TimeStyle, Verify,
 };
 
 /// The same on every machine.
@@ -185,14 +186,48 @@ fn what_a_level_does_not_say_comes_from_above() {
         first.channels[1].history.timestamps,
         TimeStyle::Strftime("%H:%M".into())
     );
+    let talk = |rules: &config::HistoryRules| rules.reset_on_talk;
+    let all = [&bob.history, &first.history, &first.channels[1].history];
+    let expected = [ResetOnTalk::None, ResetOnTalk::Network, ResetOnTalk::Target];
+    assert_eq!(all.map(talk), expected);
     assert!(!second.channels[0].history.only_messages);
     assert!(first.history.only_messages);
+}
 
-    // What an inline table leaves out has its default.
+#[test]
+fn what_an_inline_table_leaves_out_has_its_default() {
+    let config = valid("inheritance.toml");
+    let [first, second] = &config.users[0].networks[..] else {
+        panic!("two networks")
+    };
+    assert!(first.keep_nick && first.auto_away && first.away_message.is_empty());
+    assert!(!second.keep_nick && !second.auto_away);
+    assert_eq!(first.away_nick, None);
+    assert_eq!(second.away_nick.as_deref(), Some("other|off"));
+    assert_eq!(second.away_message, "Gone fishing");
+
     assert_eq!(
         (second.flood.burst, second.flood.every),
         (0, Duration::from_secs(2))
     );
+}
+
+#[test]
+fn history_is_kept_by_age_and_size() {
+    let config = valid("keeping.toml");
+    let [apw, bob] = &config.users[..] else {
+        panic!("two users")
+    };
+    let kept = |rules: &config::HistoryRules| (rules.retention, rules.max_size);
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(kept(&bob.history), (days(365), Some(100 << 20)));
+    assert_eq!(kept(&apw.history), (days(365), None));
+    let oftc = &apw.networks[0];
+    assert_eq!(kept(&oftc.history), (days(30), None));
+    assert_eq!(kept(&oftc.channels[0].history), (None, None));
+    assert_eq!(kept(&oftc.channels[1].history), (days(30), None));
+    let nothing = valid("empty.toml");
+    assert_eq!(kept(&nothing.history), (None, Some(1 << 30)));
 }
 
 #[test]
@@ -318,6 +353,11 @@ fn who_may_come_in_becomes_a_value() {
     assert!(server.proxies.contains(ip("127.0.0.1")));
     assert!(!server.proxies.contains(ip("192.0.2.7")));
     assert!(valid("empty.toml").server.proxies.is_empty());
+    let ports: Vec<_> = server.metrics.iter().map(|one| one.host.port()).collect();
+    assert_eq!(ports, [Some(9194), Some(9194), None]);
+    let ports: Vec<_> = server.ident.iter().map(|one| one.host.port()).collect();
+    assert_eq!(ports, [Some(113), Some(1113)]);
+    assert_eq!(server.oidentd, [Path::new("/run/oidentd.conf")]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use support::daemon::{config, network};
 use support::mock_ircd::nowhere;
-use support::{Daemon, MockIrcd, Script};
+use support::{Daemon, MockIrcd, Script, in_time};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A network's table with these servers and keys.
 fn servers(urls: &[String], keys: &str) -> String {
@@ -126,4 +128,55 @@ async fn a_source_that_is_not_there_is_said_and_nothing_else_is_used() {
     let untouched = tokio::time::timeout(Duration::ZERO, ircd.try_accept()).await;
     assert!(untouched.is_err());
     daemon.stop().await;
+}
+
+/// Asks who holds the connection between these ports.
+async fn ident(at: std::net::SocketAddr, question: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(question.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_server_that_asks_first_is_told_whose_the_connection_is() {
+    for (ip, scheme) in [("[::1]", "ircs"), ("127.0.0.1", "irc")] {
+        let server = TcpListener::bind(format!("{ip}:0")).await.unwrap();
+        let at = server.local_addr().unwrap();
+        let networks = servers(&[format!("{scheme}://{at}")], "username = \"zed\"");
+        let ident_keys = "ident = [\"[::]:0\", \"oidentd:oidentd.conf\"]\nlisten";
+        let text = config(&networks).replacen("listen", ident_keys, 1);
+        let mut daemon = Daemon::start(&text).await;
+        let (stream, peer) = in_time("a connection", server.accept()).await.unwrap();
+        let told = daemon.logged("whose connections are").await;
+        let port = told.split("told at [::]:").nth(1).unwrap();
+        let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
+        let here = std::net::SocketAddr::new(at.ip(), port);
+        // In TLS, too, before anything is read of what carom sends.
+        let ports = format!("{}, {}", peer.port(), at.port());
+        let answer = ident(here, &format!("{ports}\r\n")).await;
+        assert_eq!(answer, format!("{ports} : USERID : UNIX : zed\r\n"));
+        let others = ident(here, "1, 2\r\n").await;
+        assert_eq!(others, "1, 2 : ERROR : NO-USER\r\n");
+        let file = std::fs::read_to_string(daemon.path("oidentd.conf")).unwrap();
+        let line = format!(
+            "lport {} fport {} from {} to {} {{ reply \"zed\" }}",
+            peer.port(),
+            at.port(),
+            peer.ip(),
+            at.ip()
+        );
+        assert!(file.lines().any(|one| one == line), "{line} in {file}");
+        if scheme == "irc" {
+            let mut lines = BufReader::new(stream).lines();
+            while !lines
+                .next_line()
+                .await
+                .unwrap()
+                .unwrap()
+                .starts_with("USER zed ")
+            {}
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod transcript_runner;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carom::state::{Facts, LinkStatus, Network};
+use carom::state::{Action, Audience, Facts, LinkStatus, Network, Turn};
 use carom::wire::CapSet;
 use proptest::prelude::*;
 
@@ -173,7 +173,7 @@ fn numerics_of_any_arity_are_borne_in_every_state() {
                     words.collect::<Vec<_>>().join(" ")
                 );
                 let raw = Bytes::from(line);
-                let mut turn = carom::state::Turn::new(world.now);
+                let mut turn = Turn::new(world.now);
                 world.network.receive(&raw, &mut turn);
             }
         }
@@ -267,4 +267,110 @@ proptest! {
         }
         settle(&mut world);
     }
+}
+
+/// Takes lines as they come, without the hand-over between them that a transcript has. What is delivered.
+fn receive_all(world: &mut World, lines: impl Iterator<Item = String>) -> Vec<(Audience, Bytes)> {
+    let mut turn = Turn::new(world.now);
+    for line in lines {
+        world.network.receive(&Bytes::from(line), &mut turn);
+    }
+    let delivered = turn.actions.into_iter().filter_map(|action| match action {
+        Action::Deliver { to, line, .. } => Some((to, line.line)),
+        _ => None,
+    });
+    delivered.collect()
+}
+
+/// A network with ten clients, on one channel with these others.
+fn crowd(channels: &[&str], members: usize) -> World {
+    let mut world = world(4);
+    for n in 2..10 {
+        let name = format!("c{n}");
+        world.attach(&name, &name, CapSet::default(), 302, b"zed");
+    }
+    for channel in channels {
+        let names: Vec<String> = (0..members).map(|n| format!("user{n}")).collect();
+        let lines = names
+            .chunks(20)
+            .map(|names| format!(":irc.test 353 alice = {channel} :{}", names.join(" ")));
+        let join = format!(":alice!al@h JOIN {channel}");
+        let end = format!(":irc.test 366 alice {channel} :End");
+        receive_all(&mut world, std::iter::once(join).chain(lines).chain([end]));
+    }
+    world
+}
+
+fn names_of(world: &mut World, channel: &str) -> Vec<String> {
+    let id = *world.clients.keys().next().expect("a client");
+    let mut turn = Turn::new(world.now);
+    let line = Bytes::from(format!("NAMES {channel}"));
+    world.network.relay(id, &line, &mut turn);
+    let mut names = Vec::new();
+    for action in turn.actions {
+        let Action::Deliver { line, .. } = action else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&line.line).into_owned();
+        if let Some((head, list)) = text[1..].split_once(" :")
+            && head.contains(" 353 ")
+        {
+            names.extend(list.split(' ').map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn rule_51_a_netsplit_of_five_thousand_is_told_once_to_each() {
+    let mut world = crowd(&["#one", "#two", "#three"], 5000);
+    let split = (0..5000).map(|n| format!(":user{n}!u@h QUIT :hub.test leaf.test"));
+    let told = receive_all(&mut world, split);
+    assert_eq!(told.len(), 5000, "each QUIT is one line");
+    assert!(told.iter().all(|(to, _)| *to == Audience::All));
+    for channel in ["#one", "#two", "#three"] {
+        assert_eq!(names_of(&mut world, channel), ["alice"]);
+    }
+    let join = (0..5000).map(|n| format!(":user{n}!u@h JOIN #two"));
+    assert_eq!(receive_all(&mut world, join).len(), 5000);
+    let modes = (0..5000).map(|n| format!(":hub.test MODE #two +v user{n}"));
+    receive_all(&mut world, modes);
+    let names = names_of(&mut world, "#two");
+    assert_eq!(names.len(), 5001);
+    assert_eq!(
+        names.iter().filter(|name| name.starts_with('+')).count(),
+        5000
+    );
+    settle(&mut world);
+}
+
+#[test]
+fn a_channel_of_a_hundred_thousand_is_told_whole() {
+    let mut world = crowd(&["#big"], 100_000);
+    let names = names_of(&mut world, "#big");
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!((names.len(), distinct.len()), (100_001, 100_001));
+    // Who attaches now is told as much, a portion at a time.
+    world.attach("late", "late", CapSet::default(), 0, b"zed");
+    let late: usize = (world.told.iter())
+        .filter(|told| told.to == "late>" && told.line.windows(9).any(|w| w == b" = #big :"))
+        .map(|told| told.line.iter().filter(|b| **b == b' ').count() - 4)
+        .sum();
+    assert_eq!(late, 100_001);
+}
+
+#[test]
+fn rule_32_lines_of_one_millisecond_have_times_of_their_own() {
+    let mut world = world(4);
+    for n in 0..300 {
+        receive(&mut world, &format!(":bob!b@h PRIVMSG #rust :{n}"));
+    }
+    let times: Vec<_> = world
+        .store
+        .entries
+        .values()
+        .map(|entry| entry.time)
+        .collect();
+    assert_eq!(times.len(), 300);
+    assert!(times.is_sorted_by(|a, b| a < b));
 }

@@ -15,6 +15,7 @@ use support::daemon::{Ended, PASSWORD, carom, channel, config, network, user, wr
 use support::tls::{Identity, certificate_of};
 use support::{Client, Daemon, MockIrcd, Script};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A daemon that stops orderly does so within this time.
 const STOP: Duration = Duration::from_secs(5);
@@ -331,4 +332,97 @@ async fn it_starts_without_ipv6_too_and_within_a_second() {
     let mut client = Client::connect_unix(&daemon.path("irc.sock")).await;
     client.send("PING :a").await;
     client.expect("PONG").await;
+}
+
+/// Asks over HTTP.
+async fn asked(addr: &str, request: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn it_tells_prometheus_how_it_is_doing() {
+    let ircd = MockIrcd::start(Script::default()).await;
+    let metrics = "\nmetrics = [\"[::1]:0\", \"127.0.0.1:0\"]\n";
+    let config =
+        config(&network("one", &ircd.url())).replacen("\nlisten", &format!("{metrics}listen"), 1);
+    let mut daemon = Daemon::start(&config).await;
+    let mut link = ircd.accept().await;
+    link.registered().await;
+    let mut client = daemon.login(&format!("apw/one:{PASSWORD}")).await;
+    let stranger = daemon.connect().await;
+    stranger
+        .send("PASS apw:wrong\r\nNICK a\r\nUSER a 0 * :a")
+        .await;
+    daemon.logged("login refused").await;
+    link.privmsg("bob", &link.nick(), "hello").await;
+    client.expect(":bob!bob@host.test PRIVMSG apw :hello").await;
+    for ip in ["[::1]:", "127.0.0.1:"] {
+        let told = format!("metrics are told at http://{ip}");
+        let told = daemon.logged(&told).await;
+        let (_, addr) = told.split_once("http://").unwrap();
+        let addr = addr.strip_suffix("/metrics").unwrap();
+        let answer = asked(addr, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+        let mut series = BTreeMap::new();
+        let mut kinds = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert!(kinds.insert(name, kind).is_none(), "{line} is there twice");
+            } else if !line.starts_with("# HELP carom_") {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                let family = name.split('{').next().unwrap();
+                let kind = kinds
+                    .get(family)
+                    .unwrap_or_else(|| panic!("{line} has no type"));
+                assert_eq!(*kind == "counter", family.ends_with("_total"), "{line}");
+                let value: f64 = value.parse().unwrap();
+                assert!(
+                    series.insert(name, value).is_none(),
+                    "{line} is there twice"
+                );
+            }
+        }
+        for (name, value) in [
+            ("carom_users", 1.0),
+            ("carom_clients", 1.0),
+            ("carom_networks{state=\"connected\",family=\"IPv6\"}", 1.0),
+            ("carom_networks{state=\"waiting\",family=\"\"}", 0.0),
+            ("carom_dials_total{outcome=\"ready\"}", 1.0),
+            ("carom_refused_total{reason=\"password\"}", 1.0),
+            ("carom_dismissed_total{reason=\"stalled\"}", 0.0),
+            ("carom_lines_lost", 0.0),
+        ] {
+            assert_eq!(series.get(name), Some(&value), "{name} in {text}");
+        }
+        for name in [
+            "carom_lines_total{direction=\"from_servers\"}",
+            "carom_lines_total{direction=\"to_servers\"}",
+            "carom_bytes_total{direction=\"to_clients\"}",
+            "carom_store_commits_total",
+            "carom_store_commit_seconds_total",
+            "carom_start_time_seconds",
+        ] {
+            assert!(
+                series.get(name).is_some_and(|value| *value > 0.0),
+                "{name} in {text}"
+            );
+        }
+        let version = format!(
+            "carom_build_info{{version=\"{}\"}}",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(series.contains_key(version.as_str()), "{text}");
+        assert!(
+            asked(addr, "GET / HTTP/1.0\r\n\r\n")
+                .await
+                .contains(" 404 ")
+        );
+    }
 }

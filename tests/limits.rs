@@ -257,7 +257,7 @@ async fn descriptors_may_run_out() {
 
 /// Twenty megabytes, and who gets what of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_does_not_read_costs_nobody_anything() {
+async fn rule_36_a_client_that_does_not_read_costs_nobody_anything() {
     const LINES: usize = 50_000;
     let (daemon, _ircd, link) = attached_to("").await;
     let mut good = daemon.login("apw/net@good:secret").await;
@@ -305,7 +305,7 @@ async fn a_client_that_does_not_read_costs_nobody_anything() {
 }
 
 #[tokio::test]
-async fn two_thousand_pasted_lines_all_reach_the_server_in_order() {
+async fn rule_50_two_thousand_pasted_lines_all_reach_the_server_in_order() {
     let ircd = MockIrcd::start(Script::default()).await;
     let fast = config(&ircd, "").replace("servers =", "flood = { burst = 0 }\nservers =");
     let daemon = Daemon::start(&fast).await;

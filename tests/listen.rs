@@ -354,15 +354,16 @@ async fn a_reload_that_cannot_be_done_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_reload_brings_tls_and_says_what_needs_a_restart() {
+async fn a_reload_brings_tls_and_another_name() {
     let mut daemon = Daemon::start(&config(ANY, "")).await;
     let listen = "[\"irc+insecure://[::]:0\", \"ircs://[::1]:0\", \"unix:irc.sock\"]";
     let changed = config(listen, "motd = \"carom.toml\"").replace("bnc.test", "other.test");
     daemon.configure(&format!("{changed}[dial]\nsilence = \"3s\"\n"));
     daemon.reload();
     daemon
-        .logged("restart to apply what changed in server.name, server.motd, dial")
+        .logged("changes: server.name, server.listen, server.motd, dial.silence")
         .await;
+    daemon.logged("read again and applied").await;
     daemon.logged("certificate read again").await;
     let mut client = Client::connect_tls(daemon.addr_of(1), None).await;
     client.login(&format!("apw:{PASSWORD}")).await;

@@ -8,7 +8,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use base64::engine::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use support::daemon::{PASSWORD, network, user};
+use support::tls::Identity;
 use support::{Client, Daemon, Link, MockIrcd, Script};
 
 /// One user, two networks, both families on one socket.
@@ -152,7 +155,7 @@ async fn without_a_network_the_only_one_is_meant_else_the_lobby() {
     assert_eq!(attached(&daemon).await, "(no name) on only");
     client.sync().await;
     let mut lobby = daemon.login("none:secret").await;
-    assert_eq!(attached(&daemon).await, "(no name) on no network");
+    assert_eq!(attached(&daemon).await.trim(), "(no name) on no network");
     lobby.send("CAROM help").await;
     lobby.expect("NOTICE none :").await;
     lobby.send("PRIVMSG *carom :help").await;
@@ -394,4 +397,69 @@ async fn guessing_is_slowed_down_and_never_for_others() {
     }
     assert!((1..=5).contains(&refused), "{refused} of 8 are refused");
     assert!(longest >= Duration::from_secs(1), "{longest:?}");
+}
+
+/// Connects with TLS, showing this, and says for whom; USER may add something.
+async fn by_certificate(daemon: &Daemon, shown: &Identity, name: &str, user: &str) -> Client {
+    let mut client = Client::connect_tls(daemon.addr(), Some(shown)).await;
+    client.send("CAP LS 302").await;
+    client.send("NICK zed").await;
+    client.send(&format!("USER {user} 0 * :Zed")).await;
+    client.send("CAP REQ :sasl").await;
+    client
+        .expect_where("sasl=PLAIN,EXTERNAL", |line| {
+            line.contains(" sasl=PLAIN,EXTERNAL ")
+        })
+        .await;
+    client.send("AUTHENTICATE EXTERNAL").await;
+    client.expect("AUTHENTICATE +").await;
+    let payload = match name {
+        "" => "+".to_owned(),
+        name => BASE64.encode(name),
+    };
+    client.send(&format!("AUTHENTICATE {payload}")).await;
+    client
+}
+
+#[tokio::test]
+async fn a_client_certificate_logs_in_by_its_fingerprint() {
+    let [known, other] = ["apw.test", "other.test"].map(Identity::new);
+    let listen = "[server]\nname = \"bnc.test\"\nlisten = [\"ircs://[::]:0\"]\n\n";
+    let certificates = format!("certificates = [\"{}\"]\n", known.fingerprint());
+    let networks = ["one", "two"].map(|name| network(name, "irc+insecure://[::1]:1"));
+    let config = format!("{listen}{}{certificates}{}", user("apw"), networks.concat());
+    let daemon = Daemon::start(&config).await;
+    for (name, username, expected) in [
+        ("", "zed", "(no name) on no network"),
+        ("apw/one@laptop", "zed", "laptop on one"),
+        ("apw/two", "apw@tv", "tv on two"),
+        ("", "apw/two@phone", "phone on two"),
+    ] {
+        let mut client = by_certificate(&daemon, &known, name, username).await;
+        client.expect("900").await;
+        client.expect("903").await;
+        client.send("CAP END").await;
+        client.welcomed().await;
+        assert_eq!(attached(&daemon).await, expected, "{name} {username}");
+    }
+    // A certificate of nobody, and one of somebody else.
+    for (shown, name) in [(&other, "apw"), (&other, ""), (&known, "bob")] {
+        let mut client = by_certificate(&daemon, shown, name, "zed").await;
+        client.expect("904").await;
+    }
+    // Bob's own is added over the connection that shows it.
+    let made = daemon
+        .ctl(&["user", "create", "-username", "bob", "-password", "hush"])
+        .await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let mut client = Client::connect_tls(daemon.addr(), Some(&other)).await;
+    client.login("bob:hush").await;
+    client.send("PRIVMSG *carom :certificate add").await;
+    let added = format!("{} may log in", other.fingerprint());
+    client
+        .expect_where(&added, |line| line.contains(&added))
+        .await;
+    let mut client = by_certificate(&daemon, &other, "", "zed").await;
+    let line = client.expect("900").await;
+    assert!(line.contains("logged in as bob"), "{line}");
 }

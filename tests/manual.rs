@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use carom::config::{self, Config, Findings, Purpose, Surroundings, keys};
+use carom::state::conformance::{Offered, conformance};
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -271,10 +273,27 @@ fn the_help_and_the_manual_name_the_same_exit_codes() {
     assert_eq!(codes, [0, 1, 2, 64, 69, 75, 78]);
 }
 
+/// The part of the page that is made from the table; with `BLESS=1` it is made.
+#[test]
+fn every_word_is_in_the_manual_as_in_the_help() {
+    let name = "man/carom-commands.7";
+    let (begin, end) = ("cargo test --test manual\n", ".\\\" End of what is made.\n");
+    let page = read(name);
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (made, after) = rest.split_once(end).unwrap();
+    let expected = carom::command::help::manual();
+    if std::env::var_os("BLESS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        return fs::write(path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
+    }
+    assert_eq!(made, expected, "{name}: BLESS=1 makes it anew");
+}
+
 #[test]
 fn the_man_pages_are_sound() {
     let mut lint = Command::new("mandoc");
-    lint.args(["-T", "lint", "man/carom.1", "man/carom.toml.5"]);
+    lint.args(["-T", "lint", "man/carom.1", "man/carom.toml.5"])
+        .arg("man/carom-commands.7");
     let output = match lint.current_dir(env!("CARGO_MANIFEST_DIR")).output() {
         Ok(output) => output,
         Err(error) => {
@@ -289,4 +308,73 @@ fn the_man_pages_are_sound() {
         .filter(|line| !line.contains("referenced manual not found") && !line.contains("mandoc.db"))
         .collect();
     assert_eq!(faults, [""; 0], "mandoc -T lint");
+}
+
+/// The page as it would be written now.
+fn conformance_page() -> String {
+    let all = conformance();
+    let mut page = String::from(
+        "# Conformance\n\n\
+         What carom speaks. This page is written by a test from the tables in `src/state` and `src/wire/caps.rs`; \
+         `BLESS=1 cargo test --test manual` writes it anew.\n\n\
+         ## Capabilities\n\n\
+         *Always*: clients are offered it whatever the server can. *Passed*: they are offered it while the server has \
+         it. *Used*: carom asks servers for it, itself.\n\n\
+         | capability | clients | servers | specification |\n|---|---|---|---|\n",
+    );
+    for cap in &all.capabilities {
+        let offered = match cap.offered {
+            Offered::Always => "always",
+            Offered::Passed => "passed",
+            Offered::No => "no",
+        };
+        let used = if cap.used { "used" } else { "no" };
+        let _ = writeln!(
+            page,
+            "| `{}` | {offered} | {used} | {} |",
+            cap.name, cap.specification
+        );
+    }
+    page += "\n## Commands\n\nWhat is not in this table is passed on as it is, in both directions, and its answers go \
+             to whoever asked.\n\n| command | from clients | from servers | specification |\n|---|---|---|---|\n";
+    for command in &all.commands {
+        let asked = if command.asked {
+            "dealt with"
+        } else {
+            "passed"
+        };
+        let said = if command.said { "understood" } else { "passed" };
+        let _ = writeln!(
+            page,
+            "| `{}` | {asked} | {said} | {} |",
+            command.name, command.specification
+        );
+    }
+    page += "\n## Numerics that are understood\n\nAll others are passed on.\n\n";
+    page += &all.numerics.join(" ");
+    page += "\n\n## Questions\n\nTheir answers go to the client that asked, by its label where the server has \
+             `labeled-response`, else by this table.\n\n| command | replies | last reply |\n|---|---|---|\n";
+    let numbers = |numbers: &[u16]| {
+        let all: Vec<_> = numbers.iter().map(|n| format!("{n:03}")).collect();
+        all.join(" ")
+    };
+    for question in &all.questions {
+        let (replies, ends) = (numbers(&question.replies), numbers(&question.ends));
+        let _ = writeln!(page, "| `{}` | {replies} | {ends} |", question.command);
+    }
+    page
+}
+
+#[test]
+fn the_conformance_page_says_what_the_tables_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/conformance.md");
+    let page = conformance_page();
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(path, page).unwrap();
+        return;
+    }
+    assert!(
+        fs::read_to_string(path).is_ok_and(|written| written == page),
+        "contrib/conformance.md is out of date: BLESS=1 cargo test --test manual"
+    );
 }

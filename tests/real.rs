@@ -11,17 +11,15 @@
 
 mod support;
 
-mod real {
-    pub mod clients;
-    pub mod program;
-    pub mod servers;
-}
+#[path = "real/mod.rs"]
+mod real;
 
 use std::fs;
 use std::path::Path;
 
-use real::clients::{Door, Irssi, Program, Said, Weechat};
+use real::clients::{Catgirl, Door, Irssi, Program, Said, Weechat};
 use real::program::{are_installed, command, until};
+use real::recorder::Recorder;
 use real::servers::{Kind, Server};
 use rusqlite::{Connection, OpenFlags};
 use support::daemon::{channel, config};
@@ -52,6 +50,77 @@ async fn weechat_misses_nothing_on_inspircd() {
 #[tokio::test]
 async fn irssi_misses_nothing_on_inspircd() {
     nothing_is_missed::<Irssi>(Kind::Inspircd, Way::Clear).await;
+}
+
+#[tokio::test]
+async fn catgirl_misses_nothing_on_ngircd() {
+    nothing_is_missed::<Catgirl>(Kind::Ngircd, Way::Tls).await;
+}
+
+#[tokio::test]
+async fn catgirl_misses_nothing_on_inspircd() {
+    nothing_is_missed::<Catgirl>(Kind::Inspircd, Way::Clear).await;
+}
+
+#[tokio::test]
+async fn weechat_is_granted_what_it_asks_for() {
+    is_granted::<Weechat>(
+        "account-notify away-notify chghost extended-join invite-notify message-tags multi-prefix \
+         server-time setname userhost-in-names",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn irssi_is_granted_what_it_asks_for() {
+    is_granted::<Irssi>(
+        "account-notify away-notify chghost extended-join invite-notify multi-prefix server-time \
+         setname znc.in/self-message",
+    )
+    .await;
+}
+
+/// It speaks TLS alone, and writes down itself what is said. It ends when anything that it asks for is refused.
+#[tokio::test]
+async fn catgirl_is_granted_what_it_asks_for() {
+    if !are_installed(&[&["inspircd"], Catgirl::NEEDS].concat()) {
+        return;
+    }
+    let mut scene = Scene::<Catgirl>::new(Kind::Inspircd, Way::Tls).await;
+    let door = Door::Tls(scene.daemon.addr_of(1));
+    scene.client.attach(door, "#carom").await;
+    scene.talk("one").await;
+    let caps = "invite-notify message-tags multi-prefix sasl server-time znc.in/self-message";
+    grants(&scene.client.spoken(), caps);
+}
+
+/// A client attaches and talks; all that it asks for it is granted.
+async fn is_granted<P: Program>(caps: &str) {
+    if !are_installed(&[&["inspircd"], P::NEEDS].concat()) {
+        return;
+    }
+    let mut scene = Scene::<P>::new(Kind::Inspircd, Way::Clear).await;
+    let recorder = Recorder::start(scene.daemon.addr_of(0)).await;
+    scene
+        .client
+        .attach(Door::Clear(recorder.addr), "#carom")
+        .await;
+    scene.talk("one").await;
+    grants(&recorder.said(), caps);
+}
+
+fn grants(said: &str, caps: &str) {
+    for cap in caps.split_whitespace() {
+        let is_granted = |line: &str| {
+            let granted = line.split_once(" ACK :").map(|(_, list)| list);
+            granted.is_some_and(|list| list.split_whitespace().any(|granted| granted == cap))
+        };
+        assert!(
+            said.lines().any(is_granted),
+            "{cap} is not granted:\n{said}"
+        );
+    }
+    assert!(!said.contains(" NAK "), "{said}");
 }
 
 #[tokio::test]
@@ -129,10 +198,8 @@ async fn nothing_is_missed<P: Program>(kind: Kind, way: Way) {
         return;
     }
     let mut scene = Scene::<P>::new(kind, way).await;
-    scene
-        .client
-        .attach(Door::Clear(scene.daemon.addr_of(0)), "#carom")
-        .await;
+    let door = scene.first_door();
+    scene.client.attach(door, "#carom").await;
     scene.talk("one").await;
 
     scene.client.quit().await;
@@ -151,10 +218,8 @@ async fn nothing_is_missed<P: Program>(kind: Kind, way: Way) {
     scene.daemon.kill().await;
     scene.daemon.restart().await;
     joins(&scene.bob, "apw", 2).await;
-    scene
-        .client
-        .attach(Door::Clear(scene.daemon.addr_of(0)), "#carom")
-        .await;
+    let door = scene.first_door();
+    scene.client.attach(door, "#carom").await;
     scene.sees_missed(&missed).await;
     scene.talk("five").await;
 
@@ -197,6 +262,10 @@ impl<P: Program> Scene<P> {
             phone,
             client: P::new("apw/net@desk"),
         }
+    }
+
+    fn first_door(&self) -> Door {
+        P::first_door(self.daemon.addr_of(0), self.daemon.addr_of(1))
     }
 
     /// Each says something, in the channel and in private, and the other sees it.

@@ -345,6 +345,107 @@ async fn sasl_plain_and_external_and_a_server_password_log_in() {
 }
 
 #[tokio::test]
+async fn scram_proves_both_sides() {
+    let ircd = MockIrcd::start_tls(Script {
+        caps: Some(vec!["sasl=SCRAM-SHA-256"]),
+        account: Some(Account::Scram("acct", "hunter2")),
+        ..Script::default()
+    })
+    .await;
+    let keys = |password| {
+        format!(
+            "sasl = {{ mechanism = \"scram-sha-256\", account = \"acct\", password = \"{password}\" }}\n\
+             tls = {{ verify = \"none\" }}"
+        )
+    };
+    let right = Daemon::start(&config(&servers(&[ircd.url()], &keys("hunter2")))).await;
+    let link = registered(&ircd).await;
+    assert_eq!(link.session().account.as_deref(), Some("acct"));
+    let mut client = right.connect().await;
+    client.register("apw/net:secret").await;
+    client
+        .expect_where("the account", |line| {
+            line.contains(" 900 ") && line.contains("acct")
+        })
+        .await;
+    drop(right);
+
+    let mut wrong = Daemon::start(&config(&servers(&[ircd.url()], &keys("hunter3")))).await;
+    let mut link = ircd.accept().await;
+    link.ended().await;
+    assert!(!link.session().is_registered);
+    assert!(!wrong.log().join("\n").contains("hunter3"));
+    wrong.kill().await;
+}
+
+#[tokio::test]
+async fn a_server_that_wants_tls_is_never_met_in_clear_text_again() {
+    let tls = MockIrcd::start_tls(Script {
+        caps: Some(vec!["sts=duration=3600", "batch"]),
+        password: Some("open sesame"),
+        ..Script::default()
+    })
+    .await;
+    let sts = format!("sts=port={}", tls.addr().port());
+    let clear = MockIrcd::start(Script {
+        caps: Some(vec!["batch", sts.leak()]),
+        ..Script::default()
+    })
+    .await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &tls.identity().certificate_pem).unwrap();
+    let url = format!("irc+insecure://localhost:{}", clear.addr().port());
+    let keys = format!(
+        "family = \"ipv6\"\npassword = \"open sesame\"\ntls = {{ ca = \"{}\" }}",
+        ca.display()
+    );
+    let Some(mut daemon) = on_both_families(&(config(&servers(&[url], &keys)) + QUICK)).await
+    else {
+        return;
+    };
+    let mut link = clear.accept().await;
+    let heard = link.ended().await;
+    assert!(
+        !heard.iter().any(|line| line.contains("sesame")),
+        "{heard:?}"
+    );
+    let link = registered(&tls).await;
+    drop(link);
+    // Another connection, and another run, go to the same place.
+    drop(registered(&tls).await);
+    daemon.kill().await;
+    daemon.restart().await;
+    let _link = registered(&tls).await;
+    let met = tokio::time::timeout(Duration::from_millis(1), clear.try_accept()).await;
+    assert!(met.is_err(), "met in clear text again");
+}
+
+#[tokio::test]
+async fn who_has_no_client_there_is_away() {
+    let ircd = MockIrcd::start(Script::default()).await;
+    let keys = "away_message = \"Gone fishing\"\naway_nick = \"apw-away\"";
+    let mut daemon = Daemon::start(&config(&servers(&[ircd.url()], keys))).await;
+    let mut link = registered(&ircd).await;
+    link.expect("AWAY :Gone fishing").await;
+    link.expect("NICK apw-away").await;
+    let mut client = daemon.login("apw/net:secret").await;
+    link.expect("AWAY").await;
+    link.expect("NICK apw").await;
+    client.send("AWAY :lunch").await;
+    link.expect("AWAY :lunch").await;
+    // What is stored behind it has been shown.
+    link.send(":bob!b@h PRIVMSG apw :stored").await;
+    client.expect("PRIVMSG apw :stored").await;
+    drop(client);
+    link.expect("NICK apw-away").await;
+    daemon.kill().await;
+    daemon.restart().await;
+    let mut link = registered(&ircd).await;
+    link.expect("AWAY :lunch").await;
+}
+
+#[tokio::test]
 async fn a_refused_login_is_not_tried_again_soon() {
     let ircd = MockIrcd::start(Script {
         caps: Some(vec!["sasl"]),

@@ -80,6 +80,7 @@ impl Door {
         let client = match self.header(tcp).await? {
             Ok(client) => client.map(Peer::from_accept),
             Err(error) => {
+                self.shared.counters.refused.add("proxy_header");
                 if let Some(untold) = self.complaints.proxies.may_tell() {
                     warn!("closing {proxy}, which is in server.proxies: {error}{untold}");
                 }
@@ -116,6 +117,7 @@ impl Door {
             // Whoever does not take it at once goes without.
             let _ = tcp.try_write(NOT_YOU);
         }
+        self.shared.counters.refused.add("address");
         if let Some(untold) = self.complaints.refused.may_tell() {
             info!("{peer} may not come in by server.allow and server.deny{untold}");
         }

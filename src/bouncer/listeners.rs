@@ -141,23 +141,23 @@ impl Steps {
 }
 
 impl Listeners {
-    /// Begins to accept on open sockets.
-    pub(super) fn start(plan: Vec<Planned>, listeners: Vec<Listener>, welcome: Welcome) -> Self {
-        for passed in open::untaken(&plan) {
-            warn!(
-                "systemd passed a socket named \"{0}\" that nothing accepts on: add \"systemd:{0}\" to server.listen",
-                passed.name
-            );
-        }
-        let running = listeners
-            .into_iter()
-            .map(|listener| Running::start(listener, &welcome));
+    /// None yet.
+    pub(super) fn closed(welcome: Welcome) -> Self {
         Self {
-            running: running.collect(),
-            plan,
+            plan: Vec::new(),
+            running: Vec::new(),
             welcome,
             missing: BTreeSet::new(),
         }
+    }
+
+    /// Begins to accept on open sockets.
+    pub(super) fn accept_on(&mut self, plan: Vec<Planned>, listeners: Vec<Listener>) {
+        let running = listeners
+            .into_iter()
+            .map(|listener| Running::start(listener, &self.welcome));
+        self.running = running.collect();
+        self.plan = plan;
     }
 
     /// Goes over to another plan, or leaves everything as it is. `before_accepting` runs when nothing can fail any more.

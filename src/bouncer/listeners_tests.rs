@@ -51,7 +51,8 @@ impl Here {
             let _ = tell.try_send((peer, scheme));
             drop(stream);
         });
-        let listeners = Listeners::start(plan, sockets, welcome);
+        let mut listeners = Listeners::closed(welcome);
+        listeners.accept_on(plan, sockets);
         Ok(Self { listeners, met })
     }
 

@@ -1,5 +1,5 @@
-//! The users' password hashes: from the file, from the database, or made at first start and told
-//! once. Checking a password is `auth`'s.
+//! Passwords that carom makes: for users of the file who have none, at first start and told once, and for users that
+//! are made without one. Checking a password is `auth`'s.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,36 +15,25 @@ const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ2345678
 /// A made password has so many: more than 100 bits.
 const LENGTH: usize = 20;
 
-/// The hash of every user.
-pub(super) async fn of_users(
+/// Makes a password for each declared user who has none yet, and tells it.
+pub(super) async fn make_missing(
     config: &Config,
     history: &History,
     hasher: &Hasher,
-) -> Result<BTreeMap<String, String>, Failure> {
-    let mut hashes = BTreeMap::new();
-    for user in &config.users {
-        let hash = match &user.password {
-            Some(hash) => hash.reveal().to_owned(),
-            None => remembered_or_made(&user.name, history, hasher).await?,
-        };
-        hashes.insert(user.name.clone(), hash);
+    hashes: &mut BTreeMap<String, String>,
+) -> Result<(), Failure> {
+    let declared = config.users.iter().filter(|user| user.declared);
+    for user in declared.filter(|user| user.password.is_none()) {
+        if !hashes.contains_key(&user.name) {
+            let hash = make(&user.name, history, hasher).await?;
+            hashes.insert(user.name.clone(), hash);
+        }
     }
-    Ok(hashes)
+    Ok(())
 }
 
-async fn remembered_or_made(
-    name: &str,
-    history: &History,
-    hasher: &Hasher,
-) -> Result<String, Failure> {
+async fn make(name: &str, history: &History, hasher: &Hasher) -> Result<String, Failure> {
     let failed = |what: &str| Failure::new(format!("user {name}: {what}"));
-    let remembered = history
-        .password(name)
-        .await
-        .map_err(|error| failed(&error.to_string()))?;
-    if let Some(hash) = remembered {
-        return Ok(hash);
-    }
     let password = made().ok_or_else(|| failed("the system gives no random numbers"))?;
     let hash = hasher.hash(password.as_bytes()).await;
     let hash = hash.ok_or_else(|| failed("the password could not be hashed"))?;
@@ -58,7 +47,8 @@ async fn remembered_or_made(
     Ok(hash)
 }
 
-fn made() -> Option<String> {
+/// A password that nobody can guess; `None`: the system gives no random numbers.
+pub fn made() -> Option<String> {
     let mut password = String::with_capacity(LENGTH);
     while password.len() < LENGTH {
         let mut bytes = [0; LENGTH];

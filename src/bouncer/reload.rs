@@ -1,28 +1,22 @@
 //! Reading the configuration again: all of it is judged first, and where anything is wrong everything stays as it was.
-//! Listeners, lists of addresses, limits and the certificate are applied at once; the rest is told to need a restart.
+//! Then it is applied as a whole, but for what a running daemon cannot go over to, which is told.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{self, Config, Purpose, Scheme, User};
+use crate::config::diff::Diff;
+use crate::config::{self, Config, Findings, Purpose, Scheme};
 use crate::downstream::Shared;
+use crate::mailbox::Reloaded;
 use crate::net::open::{self, Options};
-use crate::net::resolve::System;
+use crate::net::plan::Planned;
 use crate::net::{Acceptor, Access, TlsError};
 
-use super::door::Door;
-use super::listeners::Listeners;
-
-/// Everything that a reload may change.
-pub(super) struct Reload {
-    /// What the daemon runs by: parts that need a restart are as they were at the start.
-    pub(super) config: Config,
-    pub(super) listeners: Listeners,
-    pub(super) resolver: Arc<System>,
-    pub(super) door: watch::Sender<Arc<Door>>,
-}
+use super::apply::Bouncer;
+use super::networks::Sign;
+use super::passwords;
 
 /// The certificate, when a listener needs one.
 pub(super) fn acceptor(config: &Config) -> Result<Option<Acceptor>, TlsError> {
@@ -33,41 +27,131 @@ pub(super) fn acceptor(config: &Config) -> Result<Option<Acceptor>, TlsError> {
     Acceptor::open(&config.tls, &config.server.name).map(Some)
 }
 
-impl Reload {
-    /// Reads the configuration again and applies it, or says everything that is wrong.
-    pub(super) async fn run(&mut self) {
-        let (new, warnings) = match config::load(&self.config.path, Purpose::Run) {
-            Ok(loaded) => loaded,
-            Err(findings) => {
-                for finding in findings.iter() {
-                    error!("{}", finding.without_level());
-                }
-                return error!("the configuration is not applied: nothing was changed");
-            }
-        };
-        for finding in warnings.iter() {
-            warn!("{}", finding.without_level());
-        }
-        match self.apply(&new).await {
-            Ok(()) => self.remember(new),
-            Err(error) => {
-                error!("{error}");
+/// A file that was read and holds, with what was made at run time.
+struct Coming {
+    declared: Arc<Config>,
+    config: Arc<Config>,
+    diff: Diff,
+    warnings: Findings,
+}
+
+impl Bouncer {
+    /// Reads the configuration again and applies it, or says everything that is wrong. `dry`: says what would happen.
+    pub(super) async fn reload(&mut self, dry: bool) -> Result<Reloaded, Vec<String>> {
+        let done = self.try_reload(dry).await;
+        match &done {
+            Err(errors) => {
+                errors.iter().for_each(|error| error!("{error}"));
                 error!("the configuration is not applied: nothing was changed");
             }
+            Ok(_) if dry => {}
+            Ok(reloaded) => {
+                for finding in &reloaded.warnings {
+                    warn!("{}", finding.without_level());
+                }
+                reloaded.changes.iter().for_each(|line| info!("{line}"));
+                if reloaded.restart.is_empty() {
+                    info!("the configuration was read again and applied");
+                } else {
+                    let waiting = reloaded.restart.join(", ");
+                    warn!(
+                        "the configuration was read again; restart to apply what changed in {waiting}"
+                    );
+                }
+            }
         }
+        done
     }
 
-    async fn apply(&mut self, new: &Config) -> Result<(), String> {
-        let listens = &new.server.listen;
-        let plan = open::plan_all(listens, self.resolver.as_ref());
+    async fn try_reload(&mut self, dry: bool) -> Result<Reloaded, Vec<String>> {
+        if self.unsure {
+            self.make_sure().await.map_err(|error| vec![error])?;
+        }
+        let coming = self.read_again()?;
+        let told = Reloaded {
+            changes: coming.diff.lines(),
+            reconnects: coming.diff.reconnects(),
+            restart: coming.diff.at_start(),
+            warnings: coming.warnings.iter().cloned().collect(),
+        };
+        if !dry {
+            self.go_over_to(coming).await.map_err(|error| vec![error])?;
+        }
+        Ok(told)
+    }
+
+    fn read_again(&self) -> Result<Coming, Vec<String>> {
+        let (mut declared, warnings) = match config::load(&self.declared.path, Purpose::Run) {
+            Ok(loaded) => loaded,
+            Err(findings) => {
+                let errors = findings.iter().map(config::Finding::without_level);
+                return Err(errors.collect());
+            }
+        };
+        // What waits for a restart is told, and what depends on it is as it was.
+        let storage = std::mem::replace(&mut declared.storage, self.declared.storage.clone());
+        let folder = &declared.storage.folder;
+        if declared.tls.made {
+            declared.tls.certificate = folder.join("certificate.pem");
+            declared.tls.key = folder.join("key.pem");
+        }
+        let control = declared.server.control.as_deref();
+        if storage.folder != *folder && control.and_then(Path::parent) == Some(&storage.folder) {
+            declared.server.control = self.declared.server.control.clone();
+        }
+        let declared = Arc::new(declared);
+        let (config, problems) = self.merged(&declared);
+        problems.iter().for_each(|problem| warn!("{problem}"));
+        let shown = Config {
+            storage,
+            ..Config::clone(&config)
+        };
+        Ok(Coming {
+            diff: Diff::between(&self.config, &shown),
+            declared,
+            config,
+            warnings,
+        })
+    }
+
+    /// What can fail comes first, and leaves everything as it was.
+    async fn go_over_to(&mut self, coming: Coming) -> Result<(), String> {
+        let Coming {
+            declared, config, ..
+        } = coming;
+        self.number(&config).await?;
+        let hashes = &mut self.accounts.hashes;
+        passwords::make_missing(&config, &self.history, &self.hasher, hashes)
+            .await
+            .map_err(|failure| failure.message)?;
+        let plan = open::plan_all(&config.server.listen, self.resolver.as_ref());
         let plan = plan.await.map_err(|error| error.to_string())?;
+        self.open_door(&config, plan).await?;
+        let sign = Sign::of(&config);
+        let everybody = self.networks.set_sign(sign);
+        if config.log.level != self.config.log.level {
+            (self.set_level)(config.log.level);
+        }
+        if config.log.chat != self.config.log.chat {
+            self.chat_logs.configure(&config.log.chat);
+        }
+        self.declared = declared;
+        self.adopt(config, everybody).await;
+        Ok(())
+    }
+
+    /// Listeners, certificate, limits, the control socket: all of them or none.
+    async fn open_door(&mut self, new: &Config, plan: Vec<Planned>) -> Result<(), String> {
         let acceptor =
             acceptor(new).map_err(|error| format!("the certificate stays as it was: {error}"))?;
         let certificate = acceptor.as_ref().map(Acceptor::fingerprint);
+        let control = self.control.prepare(new)?;
         let door = self.door.borrow().clone();
         let next = door.replaced(
             Access::new(&new.server),
             Shared {
+                server: new.server.name.clone(),
+                admin_contact: new.server.admin_contact.clone(),
                 limits: new.limits.clone(),
                 acceptor,
                 ..door.shared().clone()
@@ -81,6 +165,7 @@ impl Reload {
             .listeners
             .change(plan, Options::new(&new.dial), publish);
         changed.await.map_err(|error| error.to_string())?;
+        self.control.take(control, new, self.door.subscribe());
         match certificate {
             Some(fingerprint) => info!("certificate read again: {fingerprint}"),
             None => info!("no listener needs a certificate"),
@@ -88,86 +173,10 @@ impl Reload {
         Ok(())
     }
 
-    /// Takes over what was applied, and tells what was not.
-    fn remember(&mut self, new: Config) {
-        let waiting = needs_restart(&self.config, &new);
-        self.config.server.listen = new.server.listen;
-        self.config.server.allow = new.server.allow;
-        self.config.server.deny = new.server.deny;
-        self.config.server.proxies = new.server.proxies;
-        self.config.tls = new.tls;
-        self.config.limits = new.limits;
-        self.config.dial.freebind = new.dial.freebind;
-        self.config.dial.ipv6_mss = new.dial.ipv6_mss;
-        if waiting.is_empty() {
-            info!("the configuration was read again and applied");
-        } else {
-            let waiting = waiting.join(", ");
-            warn!("the configuration was read again; restart to apply what changed in {waiting}");
-        }
-    }
-
     /// Looks whether interfaces came back.
     pub(super) async fn follow_zones(&mut self) {
         let options = Options::new(&self.config.dial);
         let listens = &self.config.server.listen;
         self.listeners.follow_zones(listens, options).await;
-    }
-}
-
-/// The parts of the configuration that differ and are not applied to a running daemon.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (before, after) = (&old.server, &new.server);
-    let differences = [
-        ("server.name", before.name != after.name),
-        ("server.motd", before.motd != after.motd),
-        ("server.control", before.control != after.control),
-        (
-            "server.admin_contact",
-            before.admin_contact != after.admin_contact,
-        ),
-        ("storage", old.storage != new.storage),
-        ("history", old.history != new.history),
-        ("log", old.log != new.log),
-        ("dial", old.dial != new.dial),
-        ("user", users(old) != users(new)),
-    ];
-    let differing = differences.into_iter().filter(|(_, differs)| *differs);
-    differing.map(|(name, _)| name).collect()
-}
-
-/// The users, wherever in the file they stand.
-fn users(config: &Config) -> Vec<User> {
-    let moved = |user: &User| User {
-        password_line: 0,
-        ..user.clone()
-    };
-    config.users.iter().map(moved).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_needs_a_restart_is_named() {
-        let old = Config::default();
-        assert!(needs_restart(&old, &old).is_empty());
-        let mut new = old.clone();
-        new.server.allow.add("all").unwrap();
-        new.limits.per_address = 1;
-        assert!(needs_restart(&old, &new).is_empty());
-        let (mut above, mut below) = (old.clone(), old.clone());
-        for (config, password_line) in [(&mut above, 3), (&mut below, 30)] {
-            config.users.push(User {
-                password_line,
-                ..User::default()
-            });
-        }
-        assert!(needs_restart(&above, &below).is_empty());
-        new.server.name = "other.test".into();
-        new.dial.silence *= 2;
-        new.users.push(User::default());
-        assert_eq!(needs_restart(&old, &new), ["server.name", "dial", "user"]);
     }
 }

@@ -331,6 +331,12 @@ fn socket_name(text: &str) -> Result<String, AddressError> {
     }
 }
 
+/// Whether the host of a server is known by a name, not an address.
+pub fn is_name(host: &str) -> bool {
+    let address = host.split('%').next().unwrap_or(host);
+    !host.is_empty() && address.parse::<IpAddr>().is_err()
+}
+
 /// The path of `unix:/path` or `unix:///path`; `None` for another scheme.
 fn unix_path(text: &str) -> Option<Result<PathBuf, AddressError>> {
     let path = text.strip_prefix("unix:")?;
@@ -355,6 +361,20 @@ mod tests {
 
     fn listen(text: &str) -> Result<(Scheme, ListenHost), AddressError> {
         Listen::parse(text).map(|listen| (listen.scheme, listen.host))
+    }
+
+    #[test]
+    fn an_address_is_no_name() {
+        for (host, expected) in [
+            ("irc.test", true),
+            ("localhost", true),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+            ("fe80::1%eth0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_name(host), expected, "{host}");
+        }
     }
 
     #[test]

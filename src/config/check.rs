@@ -9,7 +9,7 @@ use super::keys::{CHANNEL, NETWORK, SASL, TLS, TRUST, USER};
 use super::reader::{HIDDEN, Reader, Value};
 use super::texts::TextError;
 use super::{
-    Channel, Config, Dial, Level, Limits, Listen, Network, Pin, Sasl, Secret, ServerAddr, Storage,
+    Channel, Config, Dial, Level, Limits, Listen, Network, Sasl, Secret, ServerAddr, Storage,
     TimeStyle, Tls, Trust, User, Verify, source, texts,
 };
 
@@ -190,27 +190,33 @@ pub(super) struct UserDraft {
 pub(super) fn users(config: &mut Config, value: Value<'_>, reader: &mut Reader<'_>) {
     let mut names = Names::default();
     for table in reader.tables(value) {
-        let mut draft = UserDraft {
-            user: User {
-                history: config.history.clone(),
-                ..User::default()
-            },
-            dial: config.dial.clone(),
-            limits: config.limits.clone(),
-        };
-        reader.table(table, USER, &mut draft);
-        settle_names(&mut draft.user);
-        names.once(&draft.user.name, table, reader);
-        if let Err(error) = texts::nick(&draft.user.nick)
-            && !draft.user.name.is_empty()
-        {
-            reader.under("nick", |reader| {
-                let message = format!("is missing, and the user's name does not do: it {error}");
-                reader.error(table, message, "write nick = \"...\"");
-            });
-        }
-        config.users.push(draft.user);
+        let user = user(config, table, reader);
+        names.once(&user.name, table, reader);
+        config.users.push(user);
     }
+}
+
+/// One user of a configuration.
+pub(super) fn user(config: &Config, table: Value<'_>, reader: &mut Reader<'_>) -> User {
+    let mut draft = UserDraft {
+        user: User {
+            history: config.history.clone(),
+            ..User::default()
+        },
+        dial: config.dial.clone(),
+        limits: config.limits.clone(),
+    };
+    reader.table(table, USER, &mut draft);
+    settle_names(&mut draft.user);
+    if let Err(error) = texts::nick(&draft.user.nick)
+        && !draft.user.name.is_empty()
+    {
+        reader.under("nick", |reader| {
+            let message = format!("is missing, and the user's name does not do: it {error}");
+            reader.error(table, message, "write nick = \"...\"");
+        });
+    }
+    draft.user
 }
 
 /// What a user does not say of itself is as its name.
@@ -305,30 +311,42 @@ pub(super) fn networks(draft: &mut UserDraft, value: Value<'_>, reader: &mut Rea
     let tables = reader.tables(value);
     too_many(
         tables.len(),
-        draft.limits.networks_per_user,
+        draft.user.most_networks(&draft.limits),
         "networks_per_user",
         value,
         reader,
     );
     for table in tables {
-        let mut network = Network {
-            dial: draft.dial.clone(),
-            nick: draft.user.nick.clone(),
-            username: draft.user.username.clone(),
-            realname: draft.user.realname.clone(),
-            history: draft.user.history.clone(),
-            max_channels: draft.limits.channels_per_network,
-            ..Network::default()
-        };
-        reader.table(table, NETWORK, &mut network);
-        if network.realname.is_empty() {
-            // Servers refuse USER without one.
-            network.realname.clone_from(&draft.user.realname);
-        }
-        source::can_be_reached(&network, table, reader);
+        let network = network(&draft.user, &draft.dial, &draft.limits, table, reader);
         names.once(&network.name, table, reader);
         draft.user.networks.push(network);
     }
+}
+
+/// One network of a user.
+pub(super) fn network(
+    user: &User,
+    dial: &Dial,
+    limits: &Limits,
+    table: Value<'_>,
+    reader: &mut Reader<'_>,
+) -> Network {
+    let mut network = Network {
+        dial: dial.clone(),
+        nick: user.nick.clone(),
+        username: user.username.clone(),
+        realname: user.realname.clone(),
+        history: user.history.clone(),
+        max_channels: limits.channels_per_network,
+        ..Network::default()
+    };
+    reader.table(table, NETWORK, &mut network);
+    if network.realname.is_empty() {
+        // Servers refuse USER without one.
+        network.realname.clone_from(&user.realname);
+    }
+    source::can_be_reached(&network, table, reader);
+    network
 }
 
 fn too_many(count: usize, most: usize, limit: &str, value: Value<'_>, reader: &mut Reader<'_>) {
@@ -397,6 +415,15 @@ pub(super) fn alternative_nicks(network: &mut Network, value: Value<'_>, reader:
         .collect();
 }
 
+/// An empty one is none.
+pub(super) fn away_nick(network: &mut Network, value: Value<'_>, reader: &mut Reader<'_>) {
+    if value.0.get_ref().as_str() == Some("") {
+        network.away_nick = None;
+    } else {
+        network.away_nick = checked(value, reader, texts::nick, "write a nick as \"apw|away\"");
+    }
+}
+
 pub(super) fn on_connect(network: &mut Network, value: Value<'_>, reader: &mut Reader<'_>) {
     let Some(list) = reader.list(value, "[\"MODE apw +x\"]") else {
         return;
@@ -428,6 +455,7 @@ pub(super) enum Mechanism {
     #[default]
     Plain,
     External,
+    ScramSha256,
 }
 
 /// `sasl` being read.
@@ -452,10 +480,21 @@ pub(super) fn sasl(network: &mut Network, value: Value<'_>, reader: &mut Reader<
                 password,
             });
         }
+        (Mechanism::ScramSha256, Some(password)) if !draft.account.is_empty() => {
+            network.sasl = Some(Sasl::ScramSha256 {
+                account: draft.account,
+                password,
+            });
+        }
         (Mechanism::Plain, _) => reader.error(
             value,
             "plain wants an account and a password",
             "write { mechanism = \"plain\", account = \"...\", password = \"...\" }",
+        ),
+        (Mechanism::ScramSha256, _) => reader.error(
+            value,
+            "scram-sha-256 wants an account and a password",
+            "write { mechanism = \"scram-sha-256\", account = \"...\", password = \"...\" }",
         ),
         (Mechanism::External, Some(_)) => {
             reader.error(value, "external uses no password", "leave the password out");
@@ -497,25 +536,6 @@ pub(super) fn trust(network: &mut Network, value: Value<'_>, reader: &mut Reader
     }
 }
 
-pub(super) fn pins(trust: &mut Trust, value: Value<'_>, reader: &mut Reader<'_>) {
-    let Some(list) = reader.list(value, "[\"sha256:...\"]") else {
-        return;
-    };
-    for item in list {
-        let Some(text) = reader.text(item) else {
-            continue;
-        };
-        match Pin::parse(text) {
-            Ok(pin) => trust.pins.push(pin),
-            Err(error) => reader.error(
-                item,
-                error.to_string(),
-                "write sha256: or spki-sha256: and 64 hexadecimal digits",
-            ),
-        }
-    }
-}
-
 // -- [[user.network.channel]]
 
 pub(super) fn channels(network: &mut Network, value: Value<'_>, reader: &mut Reader<'_>) {
@@ -529,15 +549,21 @@ pub(super) fn channels(network: &mut Network, value: Value<'_>, reader: &mut Rea
         reader,
     );
     for table in tables {
-        let mut channel = Channel {
-            history: network.history.clone(),
-            ..Channel::default()
-        };
-        reader.table(table, CHANNEL, &mut channel);
+        let channel = channel(network, table, reader);
         names.once(&channel.name, table, reader);
         network.channels.push(channel);
     }
     network.channels.shrink_to_fit();
+}
+
+/// One channel of a network.
+pub(super) fn channel(network: &Network, table: Value<'_>, reader: &mut Reader<'_>) -> Channel {
+    let mut channel = Channel {
+        history: network.history.clone(),
+        ..Channel::default()
+    };
+    reader.table(table, CHANNEL, &mut channel);
+    channel
 }
 
 pub(super) fn channel_name(channel: &mut Channel, value: Value<'_>, reader: &mut Reader<'_>) {

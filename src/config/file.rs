@@ -49,6 +49,12 @@ pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, Findings> {
     config.map(|config| config.server.control).ok_or(findings)
 }
 
+/// The database that a file names, even if the rest of it is wrong. `Ok(None)`: it is kept in memory.
+pub fn database(path: &Path) -> Result<Option<PathBuf>, Findings> {
+    let (config, findings) = read(path, Purpose::Check, &Surroundings::of_process());
+    config.map(|config| config.storage.database).ok_or(findings)
+}
+
 fn read(path: &Path, purpose: Purpose, surroundings: &Surroundings) -> (Option<Config>, Findings) {
     let text = match fs::read(path) {
         Ok(bytes) => String::from_utf8(bytes),

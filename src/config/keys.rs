@@ -3,13 +3,17 @@
 
 use std::path::PathBuf;
 
+use super::chat;
 use super::check;
+use super::keeping;
+use super::pins;
 use super::ranges;
 use super::reader::{Reader, Value};
+use super::side;
 use super::source;
 use super::{
     Channel, Config, Dial, Durability, Family, HistoryRules, Level, Limits, Log, LogLevel, Network,
-    Rate, Replay, Server, Storage, Tls, Trust, Verify,
+    Rate, Replay, ResetOnTalk, Server, Storage, Tls, Trust, Verify,
 };
 
 /// What is said of a required key that is not there.
@@ -101,6 +105,8 @@ static SERVER: &[Key<Server>] = &[
     key("deny", |server, v, r| ranges::read(v, r, &mut server.deny)),
     key("proxies", |server, v, r| ranges::read(v, r, &mut server.proxies)),
     key("admin_contact", |server, v, r| check::free_text(v, r, 300, &mut server.admin_contact)),
+    key("metrics", |server, v, r| side::listen(v, r, side::METRICS, &mut server.metrics)),
+    key("ident", side::ident),
 ];
 
 pub(super) static TLS: &[Key<Tls>] = &[
@@ -134,6 +140,16 @@ pub(super) static HISTORY: &[Key<HistoryRules>] = &[
     }),
     key("only_messages", |history, v, r| r.flag(v, &mut history.only_messages)),
     key("timestamps", |history, v, r| check::timestamps(v, r, &mut history.timestamps)),
+    key("reset_on_talk", |history, v, r| {
+        let words = [
+            ("none", ResetOnTalk::None),
+            ("target", ResetOnTalk::Target),
+            ("network", ResetOnTalk::Network),
+        ];
+        r.word(v, &words, &mut history.reset_on_talk);
+    }),
+    key("retention", |history, v, r| keeping::retention(v, r, &mut history.retention)),
+    key("max_size", |history, v, r| keeping::max_size(v, r, &mut history.max_size)),
 ];
 
 static LOG: &[Key<Log>] = &[
@@ -148,6 +164,8 @@ static LOG: &[Key<Log>] = &[
         r.word(v, &words, &mut log.level);
     }),
     key("format", |log, v, r| r.word(v, &[("text", false), ("json", true)], &mut log.json)),
+    key("chat_root", |log, v, r| chat::root(&mut log.chat.root, v, r)),
+    key("chat_format", |log, v, r| chat::format(&mut log.chat.format, v, r)),
 ];
 
 static LIMITS: &[Key<Limits>] = &[
@@ -209,6 +227,13 @@ pub(super) static USER: &[Key<check::UserDraft>] = &[
     required("name", "name = \"apw\"", check::user_name),
     key("password", check::user_password),
     key("admin", |draft, v, r| r.flag(v, &mut draft.user.admin)),
+    key("enabled", |draft, v, r| r.flag(v, &mut draft.user.enabled)),
+    key("max_networks", |draft, v, r| {
+        let mut most = 0;
+        r.count(v, &mut most);
+        draft.user.max_networks = Some(most);
+    }),
+    key("certificates", pins::certificates),
     key("nick", |draft, v, r| check::nick(v, r, &mut draft.user.nick)),
     key("username", |draft, v, r| check::username(v, r, &mut draft.user.username)),
     key("realname", |draft, v, r| check::free_text(v, r, 150, &mut draft.user.realname)),
@@ -239,8 +264,12 @@ pub(super) static NETWORK: &[Key<Network>] = &[
     key("tls", check::trust),
     key("on_connect", check::on_connect),
     key("follow_nick", |network, v, r| r.flag(v, &mut network.follow_nick)),
+    key("keep_nick", |network, v, r| r.flag(v, &mut network.keep_nick)),
+    key("away_nick", check::away_nick),
+    key("away_message", |network, v, r| check::free_text(v, r, 300, &mut network.away_message)),
+    key("auto_away", |network, v, r| r.flag(v, &mut network.auto_away)),
     key("rejoin_on_kick", |network, v, r| r.flag(v, &mut network.rejoin_on_kick)),
-    key("history", |network, v, r| r.table(v, HISTORY, &mut network.history)),
+    key("history", |network, v, r| keeping::of_part(v, r, &mut network.history)),
     key("proxy", source::proxy),
     key("flood", |network, v, r| r.rate(v, &mut network.flood)),
     key("channel", check::channels),
@@ -251,6 +280,7 @@ pub(super) static SASL: &[Key<check::SaslDraft>] = &[
         let words = [
             ("plain", check::Mechanism::Plain),
             ("external", check::Mechanism::External),
+            ("scram-sha-256", check::Mechanism::ScramSha256),
         ];
         r.word(v, &words, &mut sasl.mechanism);
     }),
@@ -267,12 +297,12 @@ pub(super) static TRUST: &[Key<Trust>] = &[
         ];
         r.word(v, &words, &mut trust.verify);
     }),
-    key("pins", check::pins),
+    key("pins", pins::pins),
     key("ca", |trust, v, r| r.readable(v, Level::Error, &mut trust.ca)),
 ];
 
 pub(super) static CHANNEL: &[Key<Channel>] = &[
     required("name", "name = \"#channel\"", check::channel_name),
     key("key", check::channel_key),
-    key("history", |channel, v, r| r.table(v, HISTORY, &mut channel.history)),
+    key("history", |channel, v, r| keeping::of_part(v, r, &mut channel.history)),
 ];

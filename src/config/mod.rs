@@ -3,25 +3,36 @@
 //! yields. Values are plain data.
 
 pub mod address;
+pub mod change;
+mod chat;
 mod check;
+pub mod diff;
+pub mod dump;
 pub mod file;
 pub mod finding;
 mod host;
+mod keeping;
 #[rustfmt::skip] // a table: one row on one line
 pub mod keys;
-mod nearest;
+pub mod made;
+mod merge;
+pub(crate) mod nearest;
+pub mod overlay;
+mod pins;
 pub mod ranges;
 mod reader;
 pub mod secret;
+mod side;
 pub mod source;
 mod texts;
+mod toml_text;
 pub mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{Listen, ListenHost, Scheme, ServerAddr};
-pub use file::{Purpose, Surroundings, control_socket, load, load_in};
+pub use file::{Purpose, Surroundings, control_socket, database, load, load_in};
 pub use finding::{Finding, Findings, Level};
 pub use ranges::Ranges;
 pub use secret::Secret;
@@ -70,6 +81,12 @@ pub struct Server {
     pub proxies: Ranges,
     /// Whom users may turn to.
     pub admin_contact: String,
+    /// Where it is told how carom is doing.
+    pub metrics: Vec<Listen>,
+    /// Where it is told whose connections to servers are.
+    pub ident: Vec<Listen>,
+    /// Files where oidentd is told instead.
+    pub oidentd: Vec<PathBuf>,
 }
 
 /// `[tls]`: certificate and key for `ircs://` listeners. Both or neither are in the file; when neither is, `made` is true,
@@ -106,12 +123,32 @@ pub enum Durability {
 }
 
 /// `[log]`: the daemon's own log on standard error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Log {
     /// How much is told.
     pub level: LogLevel,
     /// `format = "json"`.
     pub json: bool,
+    /// Where the text logs of what is said go; no root: nowhere.
+    pub chat: ChatLog,
+}
+
+/// `log.chat_root` and `log.chat_format`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatLog {
+    /// The folder; empty: no text logs.
+    pub root: PathBuf,
+    /// The path of a file in it, with `%u %n %c %Y %m %d %h`.
+    pub format: String,
+}
+
+impl Default for ChatLog {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::new(),
+            format: "%u/%n/%Y-%m/%c.%d.log".into(),
+        }
+    }
 }
 
 /// How much the log tells.
@@ -166,10 +203,18 @@ impl Default for Limits {
 }
 
 /// A person with an account here.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// `[a-z0-9_-]{1,32}`
     pub name: String,
+    /// Whether the file declares it; else it was made at run time.
+    pub declared: bool,
+    /// Whether the user may log in, and his networks run.
+    pub enabled: bool,
+    /// How many networks he may have; `None`: what `[limits]` says.
+    pub max_networks: Option<usize>,
+    /// Client certificates that may log in.
+    pub certificates: Vec<Pin>,
     /// The hash of the password; `None`: one is made at first start.
     pub password: Option<Secret>,
     /// Where the file gives it, for the log line about an old hash.
@@ -188,11 +233,43 @@ pub struct User {
     pub history: HistoryRules,
 }
 
+impl Default for User {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            declared: true,
+            enabled: true,
+            max_networks: None,
+            certificates: Vec::new(),
+            password: None,
+            password_line: 0,
+            admin: false,
+            networks: Vec::new(),
+            nick: String::new(),
+            username: String::new(),
+            realname: String::new(),
+            history: HistoryRules::default(),
+        }
+    }
+}
+
+impl User {
+    /// How many networks he may have.
+    pub fn most_networks(&self, limits: &Limits) -> usize {
+        self.max_networks.unwrap_or(limits.networks_per_user)
+    }
+}
+
 /// One IRC network of one user, everything inherited from user, `[dial]` and `[history]` filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// Its name, unique per user.
     pub name: String,
+    /// Whether the file declares it; else it was made at run time.
+    pub declared: bool,
+    /// Whether it may reach internal addresses, and its user be told why it cannot: what the file declares and what
+    /// administrators make may.
+    pub trusted: bool,
     /// Whether to be connected.
     pub enabled: bool,
     /// In order, then again.
@@ -221,6 +298,14 @@ pub struct Network {
     pub on_connect: Vec<Secret>,
     /// A nick change becomes the wanted nick.
     pub follow_nick: bool,
+    /// Whether the wanted nick is tried again when another was to be had.
+    pub keep_nick: bool,
+    /// The nick to have while no client is attached.
+    pub away_nick: Option<String>,
+    /// Why the user is away while no client is attached; empty: a text of ours.
+    pub away_message: String,
+    /// Whether the user is away while no client is attached.
+    pub auto_away: bool,
     /// Whether a kick is followed by a rejoin.
     pub rejoin_on_kick: bool,
     /// Lines towards the server.
@@ -237,6 +322,8 @@ impl Default for Network {
     fn default() -> Self {
         Self {
             name: String::new(),
+            declared: true,
+            trusted: true,
             enabled: true,
             servers: Vec::new(),
             dial: Dial::default(),
@@ -251,6 +338,10 @@ impl Default for Network {
             trust: Trust::default(),
             on_connect: Vec::new(),
             follow_nick: true,
+            keep_nick: true,
+            away_nick: None,
+            away_message: String::new(),
+            auto_away: true,
             rejoin_on_kick: true,
             flood: Rate {
                 burst: 10,
@@ -260,6 +351,13 @@ impl Default for Network {
             channels: Vec::new(),
             max_channels: Limits::default().channels_per_network,
         }
+    }
+}
+
+impl Network {
+    /// Whether a link that was made by `other` would be made the same way by this: if not, it is made anew.
+    pub fn reached_as(&self, other: &Self) -> bool {
+        diff::needs_new_link(other, self).is_empty()
     }
 }
 
@@ -287,6 +385,12 @@ pub struct HistoryRules {
     pub only_messages: bool,
     /// For clients without server-time.
     pub timestamps: TimeStyle,
+    /// What counts as seen by all clients of the user when one of them says something.
+    pub reset_on_talk: ResetOnTalk,
+    /// How long lines are kept; `None`: for ever.
+    pub retention: Option<Duration>,
+    /// How many bytes of history a user may have; `None`: any number.
+    pub max_size: Option<u64>,
 }
 
 impl Default for HistoryRules {
@@ -297,6 +401,9 @@ impl Default for HistoryRules {
             first_lines: 50,
             only_messages: true,
             timestamps: TimeStyle::Time,
+            reset_on_talk: ResetOnTalk::None,
+            retention: None,
+            max_size: Some(1 << 30),
         }
     }
 }
@@ -311,6 +418,18 @@ pub enum Replay {
     Last,
     /// Nothing.
     None,
+}
+
+/// What counts as seen by all clients of a user when one of them says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResetOnTalk {
+    /// Nothing.
+    #[default]
+    None,
+    /// What was said before in that channel or private talk.
+    Target,
+    /// What was said before in the whole network.
+    Network,
 }
 
 /// How replayed lines show their time to clients without server-time.
@@ -397,6 +516,13 @@ pub enum Family {
 pub enum Sasl {
     /// RFC 4616
     Plain {
+        /// The services account.
+        account: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// RFC 7677: the server does not learn the password, and proves that it knows it.
+    ScramSha256 {
         /// The services account.
         account: String,
         /// Its password.

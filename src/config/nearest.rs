@@ -3,7 +3,7 @@
 
 /// The known word that takes the fewest slips of the finger to reach, if they are few for its length; else one that this
 /// is a part of, or that is a part of this.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let known: Vec<_> = known.into_iter().collect();
     let is_part = |candidate: &&&str| {

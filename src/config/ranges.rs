@@ -211,6 +211,11 @@ impl Ranges {
         self.0.iter().any(|range| range.contains(ip))
     }
 
+    /// Each of them; shown, it can be read again.
+    pub fn iter(&self) -> impl Iterator<Item = &Range> {
+        self.0.iter()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

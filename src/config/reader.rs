@@ -41,6 +41,8 @@ pub(super) struct Reader<'t> {
     pub(super) findings: Findings,
     /// Whether a secret stands in the file itself.
     pub(super) has_secrets: bool,
+    /// Whether this is no file, but something that was made at run time.
+    is_made: bool,
 }
 
 impl<'t> Reader<'t> {
@@ -59,7 +61,14 @@ impl<'t> Reader<'t> {
             key: String::new(),
             findings: Findings::default(),
             has_secrets: false,
+            is_made: false,
         }
+    }
+
+    /// What is read was made at run time: findings tell the key below these tables, and no place.
+    pub(super) fn is_made(&mut self, under: &[&str]) {
+        self.is_made = true;
+        self.key = under.join(".");
     }
 
     // -- findings
@@ -113,8 +122,8 @@ impl<'t> Reader<'t> {
             topic: "configuration",
             message,
             remedy,
-            file: Some(self.file.into()),
-            line,
+            file: (!self.is_made).then(|| self.file.into()),
+            line: line.filter(|_| !self.is_made),
             key: (!self.key.is_empty()).then(|| self.key.clone()),
         });
     }

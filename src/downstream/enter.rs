@@ -9,15 +9,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::auth::{self, Outcome};
-use crate::config::Scheme;
+use crate::auth::{self, Outcome, TooManyFailures};
+use crate::config::overlay::{Authority, Change};
+use crate::config::{Pin, Scheme};
 use crate::directory::User;
 use crate::mailbox::{NetworkHandle, Running};
-use crate::net::{LineReader, Peer, ReadHalf, Stream, WriteHalf};
-use crate::state::login::{Login, Step};
+use crate::net::{Fingerprint, LineReader, Peer, ReadHalf, Stream, WriteHalf};
+use crate::state::login::{Login, Named, Step};
 use crate::state::login_name::{Claim, LoginName};
 use crate::wire::framing::Limits;
-use crate::wire::{Framed, Line, LineBuilder};
+use crate::wire::{Cap, Framed, Line, LineBuilder};
 
 use super::{Entered, Shared};
 
@@ -96,17 +97,20 @@ pub(super) async fn enter(
                 Ok(stream) => stream,
                 Err(error) => {
                     debug!(%peer, %error, "no TLS");
+                    shared.counters.refused.add("tls");
                     return None;
                 }
             }
         }
         _ => stream,
     };
+    let certificate = stream.peer_fingerprint();
     let mut connection = Connection::new(stream);
     let mut visit = Visit {
         shared,
         peer,
-        login: Login::new(&shared.server),
+        login: Login::new(&shared.server).with_certificate(certificate.is_some()),
+        certificate,
         found: None,
     };
     let entered = tokio::select! {
@@ -129,6 +133,8 @@ struct Visit<'a> {
     shared: &'a Shared,
     peer: Peer,
     login: Login,
+    /// What it showed in its TLS handshake; that it holds the key was checked there.
+    certificate: Option<Fingerprint>,
     /// Who proved to be whom.
     found: Option<(Arc<User>, LoginName)>,
 }
@@ -180,6 +186,15 @@ impl Visit<'_> {
                     let user = self.check(&claims).await?;
                     steps.extend(self.login.checked(user));
                 }
+                Step::Certificate(named) => {
+                    let user = self.certified(named).await?;
+                    steps.extend(self.login.checked(user));
+                }
+                Step::Bind(netid) => {
+                    if !self.bind(&netid) {
+                        steps.push_front(self.login.unbound(&netid));
+                    }
+                }
                 Step::Done => done = true,
                 Step::Close(reason) => {
                     connection.say(&said).await.ok_or(None)?;
@@ -189,6 +204,19 @@ impl Visit<'_> {
         }
         connection.say(&said).await.ok_or(None)?;
         Ok(done)
+    }
+
+    /// Which of the user's networks the connection is for. False: none has that number.
+    fn bind(&mut self, netid: &str) -> bool {
+        let Some((user, name)) = &mut self.found else {
+            return false;
+        };
+        let id = netid.parse::<u64>().ok();
+        let bound = user.networks.iter().find(|network| Some(network.id) == id);
+        if let Some(network) = bound {
+            name.network = Some(network.config.name.clone());
+        }
+        bound.is_some()
     }
 
     /// The first claim that can be meant is checked, and costs the same when there is none.
@@ -217,24 +245,58 @@ impl Visit<'_> {
                 Ok(Some(name))
             }
             (Outcome::NotNow { retry_in }, _) => {
-                let seconds = retry_in.as_secs().max(1);
-                Err(Some(format!(
-                    "Too many failed logins, try again in {seconds} s"
-                )))
+                self.shared.counters.refused.add("too_many_failures");
+                Err(Some(not_now(retry_in)))
             }
             _ => {
                 info!(peer = %self.peer, "login refused");
+                self.shared.counters.refused.add("password");
                 Ok(None)
             }
         }
     }
 
-    /// A hash of another bouncer's has served: what replaces it is told, as the file is the admin's.
+    /// Whose certificate the client shows. One that nobody knows counts like a wrong password.
+    async fn certified(&mut self, named: Named) -> Result<Option<String>, Turned> {
+        let attempt = match self.shared.auth.gate.attempt(self.peer.ip()).await {
+            Ok(attempt) => attempt,
+            Err(TooManyFailures { retry_in }) => return Err(Some(not_now(retry_in))),
+        };
+        let user = self.owner(named.name.as_ref());
+        let found = user.and_then(|user| {
+            let name = named.of_user(&user.name)?;
+            Some((user, name))
+        });
+        if found.is_none() {
+            attempt.failed(crate::clock().ticks);
+            info!(peer = %self.peer, "login by certificate refused");
+        }
+        let user = found.as_ref().map(|(user, _)| user.name.clone());
+        self.found = found;
+        Ok(user)
+    }
+
+    /// The user the certificate belongs to: the one that is named, or the only one.
+    fn owner(&self, name: Option<&LoginName>) -> Option<Arc<User>> {
+        let shown = self.certificate?;
+        let directory = self.shared.directory.borrow().clone();
+        let mut owners = directory.users().filter(|user| {
+            let meant = name.is_none_or(|name| name.user == user.name);
+            meant && user.certificates.iter().any(|pin| shown.matches(pin))
+        });
+        let owner = owners.next()?;
+        owners.next().is_none().then(|| Arc::clone(owner))
+    }
+
+    /// A hash of another bouncer's has served: one that the database holds is replaced, for one of the file it is told
+    /// what to put there.
     fn renew(&self, user: &Arc<User>, claim: &Claim) {
         if auth::is_current(&user.hash) {
             return;
         }
-        let Some(line) = user.hash_line else { return };
+        let Some(line) = user.hash_line else {
+            return self.replace(user, claim);
+        };
         let (hasher, password) = (self.shared.auth.hasher.clone(), claim.password.clone());
         let name = user.name.clone();
         tokio::spawn(async move {
@@ -245,6 +307,17 @@ impl Visit<'_> {
                 );
             }
         });
+    }
+
+    fn replace(&self, user: &Arc<User>, claim: &Claim) {
+        let change = Change::SetPassword {
+            user: user.name.clone(),
+            old: None,
+            new: claim.password.clone(),
+        };
+        let bouncer = self.shared.bouncer.clone();
+        // Told in the log; until it works, the old one serves.
+        tokio::spawn(async move { _ = bouncer.change(Authority::control(), change).await });
     }
 
     /// Which network is meant, and whether one more client may attach to it.
@@ -262,6 +335,9 @@ impl Visit<'_> {
             client: name.client,
             login,
             counted,
+            certificate: self
+                .certificate
+                .map(|shown| Pin::Certificate(shown.certificate)),
         })
     }
 
@@ -275,7 +351,8 @@ impl Visit<'_> {
                 let network = user.network(name);
                 Some(network.ok_or_else(|| Some(no_such_network(user, name)))?)
             }
-            (None, [only]) => Some(only),
+            // Who knows of several networks and names none means none.
+            (None, [only]) if !self.login.caps.has(Cap::BouncerNetworks) => Some(only),
             (None, _) => None,
         };
         let stopped = || Some("The network is not running; the log says why".to_owned());
@@ -292,6 +369,11 @@ impl Visit<'_> {
             }
         }
     }
+}
+
+fn not_now(retry_in: Duration) -> String {
+    let seconds = retry_in.as_secs().max(1);
+    format!("Too many failed logins, try again in {seconds} s")
 }
 
 /// Said after the password was right: it tells nobody else anything.

@@ -38,9 +38,16 @@ fn attempt_line(attempt: &Attempt, now: Timestamp) -> String {
 }
 
 /// What is tried next, and when.
-fn next(config: &Network, status: &NetworkStatus, explain: &Explain, now: Now) -> String {
+pub(super) fn next(
+    config: &Network,
+    status: &NetworkStatus,
+    explain: &Explain,
+    now: Now,
+) -> String {
     match &status.link {
-        LinkStatus::Lobby | LinkStatus::Disabled => "next: nothing".to_owned(),
+        LinkStatus::Lobby | LinkStatus::Disabled | LinkStatus::Offline => {
+            "next: nothing".to_owned()
+        }
         LinkStatus::Connected { .. } => {
             let all = all(config);
             format!("next: if the connection is lost, after 2 to 7 s, {all}")

@@ -30,6 +30,8 @@ struct Books {
     asked: Option<Asked>,
     serial: u64,
     earliest: Ticks,
+    /// Nothing more is noted.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -47,13 +49,28 @@ impl Ledger {
 
     /// Live lines up to here are about to be written.
     pub(super) fn gather(&self, through: EntryId) {
-        let gathered = &mut self.books().gathered;
-        gathered.live = gathered.live.max(Some(through));
+        let mut books = self.books();
+        if !books.closed {
+            books.gathered.live = books.gathered.live.max(Some(through));
+        }
     }
 
     /// Replayed lines of a target are about to be written.
     pub(super) fn gather_page(&self, page: Page) {
-        add_page(&mut self.books().gathered.pages, page);
+        let mut books = self.books();
+        if !books.closed {
+            add_page(&mut books.gathered.pages, page);
+        }
+    }
+
+    /// Lines are left out: what is written from here on proves nothing. Whether that is new.
+    pub(super) fn close(&self) -> bool {
+        !std::mem::replace(&mut self.books().closed, true)
+    }
+
+    /// Whether lines were left out.
+    pub(super) fn is_closed(&self) -> bool {
+        self.books().closed
     }
 
     /// Everything gathered so far has been written, the PING too.

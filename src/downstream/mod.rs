@@ -2,9 +2,12 @@
 //! network, the writer works the client's queue. After login the task is a pipe that knows no IRC but
 //! PONG.
 
+mod answers;
 mod enter;
 mod explain;
+mod labelled;
 mod ledger;
+mod networks;
 mod pages;
 mod reader;
 mod service;
@@ -19,11 +22,12 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::auth::Auth;
-use crate::config::{Limits, Scheme};
+use crate::auth::{Auth, Refusal};
+use crate::config::{Limits, Pin, Scheme};
 use crate::directory::{Counted, Directory, User};
 use crate::history::{self, EntryId, MissedTarget};
-use crate::mailbox::{Arrival, CREDIT, NetworkHandle, Running, ToNetwork};
+use crate::mailbox::{Arrival, BouncerHandle, CREDIT, NetworkHandle, Running, ToNetwork};
+use crate::metrics::Counters;
 use crate::net::{Acceptor, Peer, Stream};
 use crate::outbox::Outbox;
 use crate::state::login::Login;
@@ -56,8 +60,12 @@ pub struct Shared {
     pub acceptor: Option<Acceptor>,
     /// Starts a lobby that does not run yet.
     pub lobbies: Lobbies,
+    /// Changes what is configured.
+    pub bouncer: BouncerHandle,
     /// How many clients are attached.
     pub present: watch::Sender<usize>,
+    /// What all clients count.
+    pub counters: Arc<Counters>,
 }
 
 /// Starts the lobby of a user.
@@ -84,6 +92,7 @@ struct Entered {
     client: String,
     login: Login,
     counted: Counted,
+    certificate: Option<Pin>,
 }
 
 fn next_client() -> ClientId {
@@ -95,15 +104,23 @@ fn next_client() -> ClientId {
 pub async fn serve(stream: Stream, peer: Peer, scheme: Scheme, shared: Arc<Shared>) {
     let ticket = match shared.auth.gate.admit(peer.ip(), crate::clock().ticks) {
         Ok(ticket) => ticket,
-        Err(refusal) => return enter::refuse(stream, scheme, &refusal.to_string()).await,
+        Err(refusal) => {
+            shared.counters.refused.add(match refusal {
+                Refusal::TooMany => "too_many",
+                Refusal::TooFast { .. } => "too_fast",
+            });
+            return enter::refuse(stream, scheme, &refusal.to_string()).await;
+        }
     };
     // From now on, however much is said.
     let deadline = timeout(shared.limits.register_timeout, std::future::pending::<()>());
     let must_go = async {
-        tokio::select! {
-            _ = deadline => "You took too long to log in",
-            () = ticket.ousted() => "Others wait to log in",
-        }
+        let (word, reason) = tokio::select! {
+            _ = deadline => ("too_slow", "You took too long to log in"),
+            () = ticket.ousted() => ("gave_way", "Others wait to log in"),
+        };
+        shared.counters.refused.add(word);
+        reason
     };
     let entered = enter::enter(stream, peer, scheme, &shared, must_go).await;
     let Some((connection, entered)) = entered else {
@@ -140,9 +157,11 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         client,
         login,
         counted,
+        certificate,
     } = entered;
     let id = next_client();
     let name = network.config.name.clone();
+    user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "attached");
     let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
     let credit = Arc::new(Semaphore::new(CREDIT));
@@ -163,6 +182,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         caps: login.caps,
         version: login.version,
         nick: login.nick.clone().unwrap_or_default(),
+        away: login.away.clone(),
         missed,
         through,
     };
@@ -184,6 +204,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         user: Some(user.clone()),
         network: Some(name.clone()),
         admin: user.admin,
+        certificate,
     };
     let (lines, write) = connection.into_halves();
     let patience = shared.limits.client_timeout;
@@ -202,6 +223,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         _ => Proof::default(),
     };
     drop(counted);
+    user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "detached");
     // A network that is gone needs no farewell.
     _ = mailbox.send(ToNetwork::Detach(id, proof)).await;

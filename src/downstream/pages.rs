@@ -1,20 +1,75 @@
 //! Readings of the log as a client gets them: replayed lines in a batch or with the time in their text,
 //! late lines just as live ones.
 
+use bytes::Bytes;
+
 use crate::history::{Entry, Ids, Kind, Only};
 use crate::state::forms::{self, Dress};
 use crate::state::{Page, Plan, Shown, View};
-use crate::wire::{Cap, Line, LineBuilder, Timestamp};
+use crate::wire::{Cap, Line, LineBuilder, Name, Timestamp};
 
 use super::enter::finished;
+use super::labelled::write_line;
 use super::stamp::Stamper;
 
 /// So many lines are read at a time.
 pub(super) const LINES: usize = 256;
 
+/// What a reading is for, and so what stands around its lines.
+pub(super) enum Style {
+    /// What the client missed. Events are told in words: as lines they would change the roster that the client has
+    /// just been given.
+    Missed,
+    /// The answer to CHATHISTORY and its label: one batch, also when it is empty.
+    History(Option<Bytes>),
+    /// Playback, within a batch or not.
+    Playback(Option<String>),
+}
+
 /// A line in the form of a live one.
 pub(super) fn write_live(entry: Entry, view: View, out: &mut Vec<u8>) {
-    forms::encode(&shown(entry), view, Dress::default(), out);
+    write_dressed(entry, view, Dress::default(), out);
+}
+
+/// A line as one of a batch.
+pub(super) fn write_dressed(entry: Entry, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
+    forms::encode(&shown(entry), view, dress, out);
+}
+
+/// Whether a name begins with one of these bytes.
+pub(super) fn begins_with(name: &Name, sigils: &[u8]) -> bool {
+    name.as_bytes().first().is_some_and(|b| sigils.contains(b))
+}
+
+/// A line of a private talk as it would be now: clients tell by our nick whose window it belongs into.
+fn under_nick(line: &Bytes, target: &Name, own: &[u8]) -> Option<Bytes> {
+    let parsed = Line::parse(line).ok()?;
+    let whom = parsed.param(0)?;
+    if target.is(own) {
+        return None;
+    }
+    let (source, whom) = if target.is(parsed.nick()) {
+        (parsed.source().to_vec(), own)
+    } else {
+        let rest = &parsed.source()[parsed.nick().len()..];
+        ([own, rest].concat(), whom)
+    };
+    let head = [b":", &source[..], b" ", parsed.command(), b" ", whom];
+    let mut out = head.concat();
+    if parsed.param_count() > 1 {
+        out.push(b' ');
+        out.extend_from_slice(parsed.rest(1));
+    }
+    Some(out.into())
+}
+
+/// A message of several lines as several entries; any other as it is.
+pub(super) fn unfolded(entry: Entry) -> impl Iterator<Item = Entry> {
+    let lines = crate::state::unfolded(&shown(entry.clone()));
+    lines.into_iter().map(move |line| Entry {
+        line,
+        ..entry.clone()
+    })
 }
 
 fn shown(entry: Entry) -> Shown {
@@ -32,12 +87,13 @@ pub(super) struct Replay<'a> {
     view: View,
     server: &'a [u8],
     batch: String,
+    style: Style,
     next: Option<Ids>,
     begun: bool,
 }
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(plan: Plan, view: View, server: &'a [u8], number: u64) -> Self {
+    pub(super) fn new(plan: Plan, view: View, server: &'a [u8], number: u64, style: Style) -> Self {
         let range = Ids {
             first: plan.after.next(),
             last: plan.through,
@@ -47,6 +103,7 @@ impl<'a> Replay<'a> {
             view,
             server,
             batch: format!("replay{number}"),
+            style,
             next: Some(range),
             begun: false,
         }
@@ -71,7 +128,7 @@ impl<'a> Replay<'a> {
             .last()
             .filter(|_| page.len() == LINES)
             .map(|entry| entry.id);
-        if !page.is_empty() {
+        if !page.is_empty() || matches!(self.style, Style::History(_)) {
             self.begin(out);
         }
         // A client with server-time needs no times in its text.
@@ -104,7 +161,8 @@ impl<'a> Replay<'a> {
 
     /// A client without either has no other way of telling old lines from new ones.
     fn needs_banner(&self) -> bool {
-        !self.batched() && !self.view.caps.has(Cap::ServerTime)
+        let missed = matches!(self.style, Style::Missed);
+        missed && !self.batched() && !self.view.caps.has(Cap::ServerTime)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {
@@ -114,10 +172,16 @@ impl<'a> Replay<'a> {
         if self.batched() {
             let line = LineBuilder::from(self.server, b"BATCH")
                 .param(format!("+{}", self.batch).as_bytes());
-            let line = line
-                .param(b"chathistory")
-                .param(self.plan.target.as_bytes());
-            out.extend(finished(line));
+            let kind: &[u8] = match &self.style {
+                Style::Missed | Style::History(_) => b"chathistory",
+                Style::Playback(_) => b"znc.in/playback",
+            };
+            let line = finished(line.param(kind).param(self.plan.target.as_bytes()));
+            match &self.style {
+                Style::History(Some(label)) => write_line(b"label=", label, &line, out),
+                Style::Playback(Some(outer)) => write_line(b"batch=", outer.as_bytes(), &line, out),
+                _ => out.extend(line),
+            }
         } else if self.needs_banner() {
             self.banner(b"-- missed lines --", out);
         }
@@ -130,7 +194,11 @@ impl<'a> Replay<'a> {
         if self.batched() {
             let line = LineBuilder::from(self.server, b"BATCH")
                 .param(format!("-{}", self.batch).as_bytes());
-            out.extend(finished(line));
+            let line = finished(line);
+            match &self.style {
+                Style::Playback(Some(outer)) => write_line(b"batch=", outer.as_bytes(), &line, out),
+                _ => out.extend(line),
+            }
         } else if self.needs_banner() {
             self.banner(b"-- end of missed lines --", out);
         }
@@ -151,7 +219,15 @@ impl<'a> Replay<'a> {
     fn write_entry(&self, entry: Entry, stamp: &str, out: &mut Vec<u8>) {
         let kind = entry.kind;
         let mut shown = shown(entry);
-        if kind == Kind::Event {
+        if let Some(own) = &self.plan.own
+            && let Some(line) = under_nick(&shown.line, &self.plan.target, own)
+        {
+            shown.line = line;
+        }
+        if kind == Kind::Event
+            && matches!(self.style, Style::Missed)
+            && !is_about_messages(&shown.line)
+        {
             let Some(told) = tell(&shown.line, self.server, self.plan.target.as_bytes()) else {
                 return;
             };
@@ -164,15 +240,33 @@ impl<'a> Replay<'a> {
             Dress {
                 batch,
                 stamp: stamp.as_bytes(),
+                ..Dress::default()
             },
             out,
         );
     }
 }
 
+/// Whether an event belongs to messages, not to the roster: it is replayed as it is, to whoever knows of it.
+fn is_about_messages(line: &[u8]) -> bool {
+    let about = |line: Line<'_>| line.is(b"TAGMSG") || line.is(b"REDACT");
+    Line::parse(line).is_ok_and(about)
+}
+
 /// An event of the past in words. As a line it would change the roster that the client has just been given.
 fn tell(line: &[u8], server: &[u8], target: &[u8]) -> Option<Vec<u8>> {
-    let line = Line::parse(line).ok()?;
+    let told = in_words(&Line::parse(line).ok()?)?;
+    Some(
+        LineBuilder::from(server, b"NOTICE")
+            .param(target)
+            .trailing(told.as_bytes())
+            .build()
+            .to_vec(),
+    )
+}
+
+/// What an event was, for people.
+pub(super) fn in_words(line: &Line<'_>) -> Option<String> {
     let nick = String::from_utf8_lossy(line.nick()).into_owned();
     let text = |n| String::from_utf8_lossy(line.param(n).unwrap_or_default()).into_owned();
     let reason = |n| {
@@ -197,11 +291,5 @@ fn tell(line: &[u8], server: &[u8], target: &[u8]) -> Option<Vec<u8>> {
         }
         _ => return None,
     };
-    Some(
-        LineBuilder::from(server, b"NOTICE")
-            .param(target)
-            .trailing(told.as_bytes())
-            .build()
-            .to_vec(),
-    )
+    Some(told)
 }

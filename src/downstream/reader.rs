@@ -119,7 +119,10 @@ impl<'a> Reader<'a> {
                     .await
                     .ok()?;
             }
-            return Some(());
+            // A label is answered, whatever stands under it.
+            if !line.starts_with(b"@") {
+                return Some(());
+            }
         }
         self.credit.acquire().await.ok()?.forget();
         self.mailbox.send(ToNetwork::Line(self.id, line)).await.ok()

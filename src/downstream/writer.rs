@@ -3,37 +3,47 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::clock;
-use crate::history::{EntryId, Ids};
+use crate::history::{EntryId, Error, Ids, Log};
 use crate::mailbox::{Running, ToNetwork};
 use crate::net::WriteHalf;
-use crate::outbox::Outbox;
-use crate::state::{Ask, ClientId, Item, Plan, View};
+use crate::outbox::{self, Outbox};
+use crate::state::forms::{self, Dress};
+use crate::state::{Ask, ClientId, Item, Plan, Shown, View};
+use crate::wire::LineBuilder;
 
 use super::ledger::Ledger;
-use super::{Caller, End, Shared, pages, service};
+use super::networks::{self, Following};
+use super::pages::Style;
+use super::{Caller, End, Shared, labelled, pages};
 
 /// A client that takes no byte for so long is gone.
 const STALLED: Duration = Duration::from_secs(60);
+/// The store may take so long before a client goes on without what it cannot be shown.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So much is gathered before it is written.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Writer<'a> {
     half: WriteHalf,
     id: ClientId,
-    running: &'a Running,
+    pub(super) running: &'a Running,
     outbox: &'a Outbox,
     ledger: &'a Ledger,
-    shared: &'a Shared,
-    caller: Caller,
-    view: View,
+    pub(super) shared: &'a Shared,
+    pub(super) caller: Caller,
+    pub(super) view: View,
     /// Bytes of the items at hand.
-    buffer: Vec<u8>,
-    batches: u64,
+    pub(super) buffer: Vec<u8>,
+    /// How many batches it has begun.
+    pub(super) batches: u64,
+    /// What it was told of its networks, if it follows them.
+    pub(super) following: Option<Box<Following>>,
 }
 
 /// The client is gone, or goes.
@@ -60,6 +70,7 @@ impl<'a> Writer<'a> {
             view: View::default(),
             buffer: Vec::new(),
             batches: 0,
+            following: None,
         }
     }
 
@@ -74,6 +85,10 @@ impl<'a> Writer<'a> {
             let items = tokio::select! {
                 items = self.outbox.take() => items,
                 () = proof_due(self.ledger) => Default::default(),
+                () = networks::changed(&mut self.following) => {
+                    self.tell_networks();
+                    Default::default()
+                }
             };
             for item in items {
                 if let Err(Gone(end)) = self.work(item).await {
@@ -109,28 +124,21 @@ impl<'a> Writer<'a> {
                 let more = self.running.mailbox.send(ToNetwork::More(self.id));
                 more.await.map_err(|_| Gone(End::Broken))
             }
-            Item::Ask {
-                ask: Ask::Replay(plan),
-                after,
-            } => {
-                self.settled(after).await?;
-                self.replay(plan).await
-            }
-            Item::Ask {
-                ask: Ask::Command(words),
-                ..
-            } => {
-                let Self {
-                    caller,
-                    shared,
-                    view,
-                    buffer,
-                    ..
-                } = self;
-                service::answer(&words, caller, shared, *view, buffer);
-                self.write_if_full().await
+            Item::Ask { ask, label, after } => {
+                let is_stored = matches!(ask, Ask::Command(_) | Ask::Networks(_))
+                    || self.settled(after).await?;
+                // What was asked for is answered with what there is.
+                if !is_stored && matches!(ask, Ask::Replay(_)) {
+                    return Ok(());
+                }
+                self.answer(ask, label, after).await
             }
             Item::Close(reason) => {
+                self.shared.counters.dismissed.add(match reason.as_str() {
+                    outbox::READS_TOO_SLOWLY => "reads_too_slowly",
+                    outbox::ASKS_TOO_FAST => "asks_too_fast",
+                    _ => "other",
+                });
                 let line = format!("ERROR :Closing link: {reason}\r\n");
                 self.buffer.extend_from_slice(line.as_bytes());
                 self.write(None).await?;
@@ -140,7 +148,39 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn write_if_full(&mut self) -> Result<(), Gone> {
+    /// A question, in its place in the queue. `after`: where the log ended when it was asked.
+    async fn answer(&mut self, ask: Ask, label: Option<Bytes>, after: EntryId) -> Result<(), Gone> {
+        match ask {
+            Ask::Replay(plan) => self.replay(plan).await,
+            Ask::History(wish) => self.history(*wish, label).await,
+            Ask::Targets { from, to, limit } => self.targets(from, to, limit, label).await,
+            Ask::Search(search) => self.search(*search, label).await,
+            Ask::Play(play) => self.play(&play, label, after).await,
+            Ask::List(play) => self.list(&play, label, after).await,
+            // Boxed, as it is rare.
+            Ask::Networks(ask) => Box::pin(self.networks(*ask, label.as_ref())).await,
+            Ask::Command(words) => {
+                // Boxed, as it is rare.
+                Box::pin(self.command(&words, label.as_ref())).await
+            }
+        }
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.running.log
+    }
+
+    /// The lines of an answer that was made here.
+    pub(super) fn write_answer(&mut self, answer: &[u8], label: Option<&Bytes>) {
+        let Some(label) = label else {
+            return self.buffer.extend_from_slice(answer);
+        };
+        self.batches += 1;
+        let (batch, server) = (format!("answer{}", self.batches), &self.shared.server);
+        labelled::write(answer, label, &batch, server, self.view, &mut self.buffer);
+    }
+
+    pub(super) async fn write_if_full(&mut self) -> Result<(), Gone> {
         if self.buffer.len() >= CHUNK {
             self.write_out().await
         } else {
@@ -168,9 +208,14 @@ impl<'a> Writer<'a> {
             let written = timeout(STALLED, self.half.write(rest)).await;
             match written {
                 Ok(Ok(taken)) if taken > 0 => rest = &rest[taken..],
-                _ => return Err(Gone(End::Broken)),
+                Ok(_) => return Err(Gone(End::Broken)),
+                Err(_) => {
+                    self.shared.counters.dismissed.add("stalled");
+                    return Err(Gone(End::Broken));
+                }
             }
         }
+        self.shared.counters.to_clients.add_text(&self.buffer);
         // The next item may bring a buffer of its own: none is kept.
         self.buffer = Vec::new();
         match timeout(STALLED, self.half.flush()).await {
@@ -182,19 +227,34 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Waits until everything up to an entry is in the log.
-    async fn settled(&self, id: EntryId) -> Result<(), Gone> {
+    /// Waits until everything up to an entry is in the log. False: that takes too long, and the client goes on without.
+    async fn settled(&mut self, id: EntryId) -> Result<bool, Gone> {
         let mut settled = self.running.log.settled();
-        settled
-            .wait_for(|s| *s >= id)
-            .await
-            .map(|_| ())
-            .map_err(|_| Gone(End::Broken))
+        if *settled.borrow() >= id {
+            return Ok(true);
+        }
+        self.write_out().await?;
+        // One that has lost patience before does not wait again for each of its targets.
+        let patience = if self.ledger.is_closed() {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        match timeout(patience, settled.wait_for(|s| *s >= id)).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(_)) => Err(Gone(End::Broken)),
+            Err(_) => {
+                self.leave_out(&"they are not stored yet");
+                Ok(false)
+            }
+        }
     }
 
     /// Lines that were left in the log because the client had enough to read: in the form of live lines.
     async fn stored(&mut self, ids: Ids) -> Result<(), Gone> {
-        self.settled(ids.last).await?;
+        if !self.settled(ids.last).await? {
+            return Ok(());
+        }
         let mut first = ids.first;
         while first <= ids.last {
             let range = Ids {
@@ -219,10 +279,10 @@ impl<'a> Writer<'a> {
     }
 
     /// A target's lines, page by page.
-    async fn replay(&mut self, plan: Plan) -> Result<(), Gone> {
+    pub(super) async fn replay(&mut self, plan: Plan) -> Result<(), Gone> {
         self.batches += 1;
         let server = self.shared.server.as_bytes();
-        let mut replay = pages::Replay::new(plan, self.view, server, self.batches);
+        let mut replay = pages::Replay::new(plan, self.view, server, self.batches, Style::Missed);
         while let Some(range) = replay.next() {
             let page = self.running.log.by_target(
                 &replay.plan.target,
@@ -241,10 +301,38 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The log cannot be read: what is not shown now is not counted as seen either.
-    fn unreadable(&self, error: &crate::history::Error) -> Result<(), Gone> {
-        warn!(%error, "a client was not shown its stored lines");
-        Err(Gone(End::Broken))
+    /// The log cannot be read.
+    pub(super) fn unreadable(&mut self, error: &Error) -> Result<(), Gone> {
+        match error {
+            Error::Closed => Err(Gone(End::Broken)),
+            error => {
+                self.leave_out(error);
+                Ok(())
+            }
+        }
+    }
+
+    /// The client goes on without lines that it cannot be shown now. Whatever it proves from here on does not count, as
+    /// that would cover them too: at its next attach it gets them, and what came after them.
+    fn leave_out(&mut self, why: &dyn std::fmt::Display) {
+        if !self.ledger.close() {
+            return;
+        }
+        let client = self.id.0;
+        warn!(%why, client, "a client is not shown stored lines");
+        let source = format!("*carom!carom@{}", self.shared.server);
+        let told =
+            "some lines cannot be shown now; you get them, and what follows, when you attach again";
+        let line = LineBuilder::from(source.as_bytes(), b"NOTICE")
+            .param(b"*")
+            .trailing(told.as_bytes());
+        let shown = Shown {
+            time: clock().time,
+            msgid: None,
+            tags: Bytes::new(),
+            line: line.build(),
+        };
+        forms::encode(&shown, self.view, Dress::default(), &mut self.buffer);
     }
 }
 
@@ -291,7 +379,9 @@ mod tests {
             limits,
             acceptor: None,
             lobbies: Arc::new(|_| Box::pin(std::future::ready(None))),
+            bouncer: crate::mailbox::BouncerHandle::new().0,
             present: watch::Sender::new(0),
+            counters: Arc::default(),
         }
     }
 

@@ -82,6 +82,11 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    /// How many rows wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.items.len() + usize::from(self.gap.is_some())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.gap.is_none()
     }
@@ -138,7 +143,8 @@ impl Backlog {
     fn push_loose(&mut self, write: Write) {
         // An entry that is taken back although it was not admitted needs no row. When it was, it stays: better a line
         // too many than a queue without limit.
-        if self.refusing && matches!(write, Write::Withdraw(_)) {
+        let takes_back = matches!(write, Write::Withdraw(_) | Write::Redact { .. });
+        if takes_back && (self.refusing || self.loose > LOG_ENTRIES) {
             return;
         }
         self.items.push_back(Item::Write(write));
@@ -220,6 +226,8 @@ impl Subject {
             Write::Floor { target, .. } => Some(Self::Floor(target.folded().collect())),
             Write::Fact { fact, name, .. } => Some(Self::Fact(*fact, name.clone())),
             Write::Withdraw(id) => Some(Self::Withdraw(*id)),
+            // What is said of lines holds for those that stand before it.
+            Write::Redact { .. } | Write::Rename(..) => None,
         }
     }
 }

@@ -50,6 +50,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Each of them.
+    pub(super) const ALL: [Self; 2] = [Self::Message, Self::Event];
+
     /// The kind that is stored as `number`.
     pub(super) const fn stored(number: i64) -> Self {
         if number == Self::Message as i64 {
@@ -99,6 +102,16 @@ pub enum Fact {
     Nick = 1,
     /// How names compare; the name is empty.
     CaseMapping = 2,
+    /// The user said to stay away from the network; the name is empty.
+    Offline = 16,
+    /// That a server is reached over TLS alone (STS); the name is its host.
+    Sts = 10,
+    /// Why the user said to be away; the name is empty.
+    Away = 11,
+    /// The real name the user chose; the name is empty.
+    Realname = 12,
+    /// Up to where a buffer is read; the name is the buffer.
+    Marker = 20,
 }
 
 impl Fact {
@@ -108,8 +121,33 @@ impl Fact {
             0 => Some(Self::Channel),
             1 => Some(Self::Nick),
             2 => Some(Self::CaseMapping),
+            16 => Some(Self::Offline),
+            10 => Some(Self::Sts),
+            11 => Some(Self::Away),
+            12 => Some(Self::Realname),
+            20 => Some(Self::Marker),
             _ => None,
         }
+    }
+}
+
+/// Lines that were not stored, because storing did not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// When the first of them happened.
+    pub since: Timestamp,
+    /// When the last of them happened.
+    pub until: Timestamp,
+}
+
+impl Lost {
+    /// Counts more of them.
+    pub fn add(&mut self, more: &Self) {
+        self.count += more.count;
+        self.since = self.since.min(more.since);
+        self.until = self.until.max(more.until);
     }
 }
 
@@ -148,4 +186,13 @@ pub enum Write {
     },
     /// Takes back a line that never reached anybody (the server refused it).
     Withdraw(EntryId),
+    /// Takes back what was said under a message id, if the log has it.
+    Redact {
+        /// The buffer it belongs to.
+        target: Name,
+        /// The message id.
+        msgid: Bytes,
+    },
+    /// A target has another name from now on: its lines move there.
+    Rename(Name, Name),
 }

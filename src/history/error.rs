@@ -69,6 +69,36 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// There is no database, or an empty one.
+    #[error(
+        "there is nothing in the database {path}: carom makes it when it runs for the first time"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A copy of the database could not be made.
+    #[error("copying the database to {path}: {detail}")]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// What was in the way.
+        detail: String,
+    },
+    /// The tables of an older version could not be brought to ours.
+    #[error(
+        "upgrading the database {path} from schema {found} to {newest}: {source}; nothing in it was changed"
+    )]
+    Upgrade {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        newest: i64,
+        /// What SQLite said.
+        source: Cause,
+    },
     /// A thread could not be started.
     #[error("starting a thread of the history: {0}")]
     Thread(#[from] io::Error),

@@ -3,14 +3,28 @@
 //! and who has seen them, is `state`'s.
 
 mod backlog;
+mod copy;
+mod derive;
+mod deriving;
 mod entry;
 mod error;
+mod export;
+mod figures;
+mod forget;
 mod keeper;
+mod migrate;
+mod moves;
+mod overlay;
+mod past;
 mod query;
 mod queue;
 mod readers;
+mod retention;
 mod rows;
 mod schema;
+mod search;
+mod select;
+mod words;
 mod writer;
 
 use std::fmt;
@@ -26,18 +40,26 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Durability;
 use crate::wire::{Name, Timestamp};
-pub use entry::{Entry, EntryId, Fact, Ids, Kind, Write};
+pub use copy::Progress;
+pub use entry::{Entry, EntryId, Fact, Ids, Kind, Lost, Write};
 pub use error::{Cause, Error};
+pub use export::export;
+pub use figures::Figures;
 use keeper::{Bell, Keeper};
+pub use past::{Added, Past};
 use queue::{LogState, Order, Queue};
 use readers::Desk;
+pub use retention::Keep;
 use schema::Use;
+use search::Reach;
+pub use search::Search;
+pub use select::{Anchor, Selected, Selection, Span};
 use writer::{Place, Writer};
 
 /// A question that has no answer by then is given up.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Pages for clients do not wait behind one slow question.
+/// One of them takes questions that may be slow: pages for clients wait for none.
 const READERS: usize = 2;
 
 /// The store of all networks.
@@ -126,6 +148,21 @@ pub struct MissedTarget {
     pub time: Timestamp,
 }
 
+/// How much a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// So many entries; a line filed under several targets counts for each.
+    pub entries: u64,
+    /// About so many bytes on disk, what is noted about the lines included.
+    pub bytes: u64,
+    /// When its first line happened.
+    pub oldest: Option<Timestamp>,
+    /// When its last one did.
+    pub newest: Option<Timestamp>,
+    /// So far lines are indexed. Later ones are few; searches look at each.
+    pub noted: EntryId,
+}
+
 impl History {
     /// Opens the database, or makes it; `None`: one in memory, which keeps nothing.
     pub fn open(database: Option<&Path>, durability: Durability) -> Result<Self, Error> {
@@ -145,6 +182,22 @@ impl History {
         Ok(Self { shared })
     }
 
+    /// How it is doing.
+    pub fn figures(&self) -> Figures {
+        let queue = &self.shared.queue;
+        queue.done.with(queue.waiting())
+    }
+
+    /// Makes the log of a network when it is new, and leaves room below its ids for lines of the past, which may be brought
+    /// in later.
+    pub async fn begin_log(&self, user: &str, network: &str) -> Result<(), Error> {
+        let (user, network) = (user.to_owned(), network.to_owned());
+        self.shared
+            .desk
+            .change(move |db| query::begin(db, &user, &network))
+            .await
+    }
+
     /// Opens the log of a network, which is made when it is new. Waits until all that was appended to it before is stored,
     /// as long as that may take.
     pub async fn open_log(&self, user: &str, network: &str) -> Result<(Log, Remembered), Error> {
@@ -162,15 +215,6 @@ impl History {
             desk: self.shared.desk.clone(),
         };
         Ok((log, remembered))
-    }
-
-    /// The hash of a user's password, if the database holds one.
-    pub async fn password(&self, user: &str) -> Result<Option<String>, Error> {
-        let user = user.to_owned();
-        self.shared
-            .desk
-            .ask(move |db| query::password(db, &user))
-            .await
     }
 
     /// Stores the hash of a user's password.
@@ -209,11 +253,11 @@ impl Shared {
             let keeper = schema::connect(path, Use::Keeping)?;
             let keeper = Keeper::new(Arc::clone(bell), keeper, durability);
             threads.keeper = Some(spawn("history-keeper", move || keeper.run())?);
-            for _ in 0..READERS {
+            for n in 0..READERS {
                 let (connection, desk) = (schema::connect(path, Use::Reading)?, self.desk.clone());
-                threads
-                    .readers
-                    .push(spawn("history-reader", move || desk.serve(&connection))?);
+                threads.readers.push(spawn("history-reader", move || {
+                    desk.serve(&connection, n + 1 == READERS);
+                })?);
             }
         }
         let place: Place = database.map(|path| (path.to_owned(), durability));
@@ -290,9 +334,32 @@ impl Log {
         self.queue.append(&self.state, writes);
     }
 
+    /// Says how long lines are kept, from now on; until then, for ever. What is older, or too much for
+    /// the user, is forgotten little by little.
+    pub fn keep(&self, keep: Keep) {
+        self.state.set_keep(keep);
+        // A store that is closed forgets nothing.
+        drop(self.queue.order(Order::Keep));
+    }
+
     /// Every id up to this one is stored, or counted as lost. It only grows.
     pub fn settled(&self) -> watch::Receiver<EntryId> {
         self.state.settled.subscribe()
+    }
+
+    /// Wakes when lines turn out to be lost; [`take_lost`](Self::take_lost) says how many.
+    pub fn losing(&self) -> watch::Receiver<Option<Lost>> {
+        self.state.lost.subscribe()
+    }
+
+    /// The lines that were lost since this was asked last.
+    pub fn take_lost(&self) -> Option<Lost> {
+        let mut taken = None;
+        self.state.lost.send_if_modified(|lost| {
+            taken = lost.take();
+            false
+        });
+        taken
     }
 
     /// The first `limit` lines of a target in a range, in order.
@@ -323,6 +390,86 @@ impl Log {
         self.desk
             .ask(move |db| query::missed(db, network, &ask))
             .await
+    }
+
+    /// Which ids of a target are meant: [`by_target`](Self::by_target) with the same kinds reads the lines, page by page.
+    pub async fn select(&self, selection: Selection) -> Result<Selected, Error> {
+        let (network, selection) = (self.state.network, Arc::new(selection));
+        let found = self
+            .look(move |db, reach| select::select(db, network, &selection, reach))
+            .await?;
+        Ok(found.unwrap_or(Selected::UnknownMsgid))
+    }
+
+    /// The targets, as they were last spelled, whose newest line of these kinds happened between two times, both excluded;
+    /// the first `limit` of them, counted and ordered from `from` on, which may be the later one.
+    pub async fn targets(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+        kinds: Only,
+    ) -> Result<Vec<(Bytes, Timestamp)>, Error> {
+        let network = self.state.network;
+        self.desk
+            .ask(move |db| select::targets(db, network, from, to, limit, kinds))
+            .await
+    }
+
+    /// The newest messages that a search finds, in order.
+    pub async fn search(&self, search: Search) -> Result<Vec<Entry>, Error> {
+        let (network, mapping) = (self.state.network, self.state.mapping());
+        let search = Arc::new(search);
+        let question = move || {
+            let search = Arc::clone(&search);
+            move |db: &Connection| search::search(db, network, &search, mapping)
+        };
+        match self.desk.ask_slowly(question()).await {
+            Err(error) if self.mend(&error).await? => self.desk.ask_slowly(question()).await,
+            answer => answer,
+        }
+    }
+
+    /// The line with that msgid; the first, if it is filed under several targets.
+    pub async fn by_msgid(&self, msgid: Bytes) -> Result<Option<Entry>, Error> {
+        let (network, mapping) = (self.state.network, self.state.mapping());
+        let found = self
+            .look(move |db, reach| search::by_msgid(db, network, &msgid, mapping, reach))
+            .await?;
+        Ok(found.flatten())
+    }
+
+    /// Asks something that is answered at once, unless little is indexed yet: then it must not keep pages waiting.
+    async fn look<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Connection, Reach) -> rusqlite::Result<Option<T>> + Clone + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let near = question.clone();
+        match self.desk.ask(move |db| near(db, Reach::Near)).await {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) if self.mend(&error).await? => {}
+            Err(error) => return Err(error),
+        }
+        self.desk
+            .ask_slowly(move |db| question(db, Reach::Far))
+            .await
+    }
+
+    /// Whether an error comes from a damaged index, which is made again then.
+    async fn mend(&self, error: &Error) -> Result<bool, Error> {
+        match error {
+            Error::Refused(cause) if derive::is_damage(&cause.0) => {
+                self.desk.start_again().await.map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// How much the log holds.
+    pub async fn size(&self) -> Result<Size, Error> {
+        let network = self.state.network;
+        self.desk.ask(move |db| derive::size(db, network)).await
     }
 }
 

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::entry::{Entry, EntryId, Fact, Ids, Kind};
+use super::past::FIRST_OWN;
 use super::{Missed, MissedTarget, Only, Remembered, StoredPosition};
 use crate::wire::{CaseMapping, Name, Timestamp};
 
@@ -19,7 +20,7 @@ pub(super) fn key(network: i64, id: EntryId) -> i64 {
 }
 
 /// The id within a key.
-fn id(key: i64) -> EntryId {
+pub(super) fn id(key: i64) -> EntryId {
     EntryId(u64::try_from(key & ((1 << 40) - 1)).unwrap_or(0))
 }
 
@@ -34,7 +35,29 @@ pub(super) fn target(
         .optional()
 }
 
-const COLUMNS: &str = "key, target, time, kind, again, msgid, tags, line";
+/// What [`Page::read`] takes.
+pub(super) const COLUMNS: &str = "key, target, time, kind, again, msgid, tags, line";
+
+/// A question about lines of the target `?1`; `end` puts them in the order of keys, which are among `columns`.
+pub(super) fn lines(columns: &str, condition: &str, kinds: Only, end: &str) -> String {
+    let kinds = match kinds {
+        Only::Messages => &[Kind::Message][..],
+        Only::All => &Kind::ALL,
+    };
+    // Without INDEXED BY the planner may prefer to walk all lines of the range, whatever their target.
+    let parts: Vec<String> = kinds
+        .iter()
+        .map(|&kind| {
+            format!(
+                "SELECT {columns} FROM entry INDEXED BY entry_target
+                 WHERE target = ?1 AND kind = {} AND {condition}",
+                kind as u8
+            )
+        })
+        .collect();
+    // Each part has that order, so that they are merged, not sorted.
+    format!("{} {end}", parts.join(" UNION ALL "))
+}
 
 /// Lines of one target, in order.
 pub(super) fn by_target(
@@ -49,14 +72,11 @@ pub(super) fn by_target(
     let Some(target) = target(db, network, &folded)? else {
         return Ok(Vec::new());
     };
-    let kind = match kinds {
-        Only::Messages => "AND kind = 0",
-        Only::All => "",
-    };
-    // Without INDEXED BY the planner may prefer to walk all lines of the range, whatever their target.
-    let mut statement = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM entry INDEXED BY entry_target
-         WHERE target = ?1 AND key BETWEEN ?2 AND ?3 {kind} ORDER BY key LIMIT ?4"
+    let mut statement = db.prepare_cached(&lines(
+        COLUMNS,
+        "key BETWEEN ?2 AND ?3",
+        kinds,
+        "ORDER BY key LIMIT ?4",
     ))?;
     let mut rows = statement.query(params![
         target,
@@ -88,30 +108,66 @@ pub(super) fn by_id(
         count(limit)
     ])?;
     let mut page = Page::default();
-    let mut names: HashMap<i64, Name> = HashMap::new();
-    let mut name_of = db.prepare_cached("SELECT name FROM target WHERE id = ?1")?;
     while let Some(row) = rows.next()? {
-        let target = page.read(row)?;
-        if let std::collections::hash_map::Entry::Vacant(unknown) = names.entry(target) {
-            let name = name_of
-                .query_row([target], |row| {
-                    Ok(Name::new(bytes(row.get_ref(0)?), mapping))
-                })
-                .optional()?;
-            unknown.insert(name.unwrap_or_else(|| Name::new(b"*", mapping)));
+        page.read(row)?;
+    }
+    page.named(db, mapping)
+}
+
+/// The lines with these keys, in that order, as far as they are there.
+pub(super) fn by_keys(
+    db: &Connection,
+    keys: &[i64],
+    mapping: CaseMapping,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE key = ?1"))?;
+    let mut page = Page::default();
+    for key in keys {
+        let mut rows = statement.query([key])?;
+        if let Some(row) = rows.next()? {
+            page.read(row)?;
         }
     }
-    Ok(page.entries(|target| {
-        names
-            .get(&target)
-            .cloned()
-            .unwrap_or_else(|| Name::new(b"*", mapping))
-    }))
+    page.named(db, mapping)
+}
+
+/// Names of targets by number, as they come up.
+pub(super) struct Names<'a> {
+    name_of: CachedStatement<'a>,
+    known: HashMap<i64, Name>,
+    mapping: CaseMapping,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(db: &'a Connection, mapping: CaseMapping) -> rusqlite::Result<Self> {
+        Ok(Self {
+            name_of: db.prepare_cached("SELECT name FROM target WHERE id = ?1")?,
+            known: HashMap::new(),
+            mapping,
+        })
+    }
+
+    pub(super) fn of(&mut self, target: i64) -> rusqlite::Result<Name> {
+        if let Some(name) = self.known.get(&target) {
+            return Ok(name.clone());
+        }
+        let mapping = self.mapping;
+        let name = self
+            .name_of
+            .query_row([target], |row| {
+                Ok(Name::new(bytes(row.get_ref(0)?), mapping))
+            })
+            .optional()?
+            .unwrap_or_else(|| Name::new(b"*", mapping));
+        self.known.insert(target, name.clone());
+        Ok(name)
+    }
 }
 
 /// Rows as they are read: the bytes of all of them lie in one block, which the entries then share.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     block: Vec<u8>,
     rows: Vec<Found>,
 }
@@ -129,7 +185,7 @@ struct Found {
 
 impl Page {
     /// Takes a row of [`COLUMNS`]; its target.
-    fn read(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+    pub(super) fn read(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
         let target = integer(row.get_ref(1)?);
         let msgid = match row.get_ref(5)? {
             ValueRef::Null => None,
@@ -155,7 +211,19 @@ impl Page {
         start..self.block.len()
     }
 
-    fn entries(self, mut name: impl FnMut(i64) -> Name) -> Vec<Entry> {
+    /// The entries, their targets looked up.
+    fn named(self, db: &Connection, mapping: CaseMapping) -> rusqlite::Result<Vec<Entry>> {
+        let mut names = Names::new(db, mapping)?;
+        let found: Vec<Name> = self
+            .rows
+            .iter()
+            .map(|row| names.of(row.target))
+            .collect::<rusqlite::Result<_>>()?;
+        let mut found = found.into_iter();
+        Ok(self.entries(|_| found.next().unwrap_or_else(|| Name::new(b"*", mapping))))
+    }
+
+    pub(super) fn entries(self, mut name: impl FnMut(i64) -> Name) -> Vec<Entry> {
         let block = Bytes::from(self.block);
         let entry = |row: Found| Entry {
             id: row.id,
@@ -215,16 +283,12 @@ fn newest_line(
     kinds: Only,
     ask: &Missed,
 ) -> rusqlite::Result<Option<(EntryId, Timestamp)>> {
-    db.prepare_cached(match kinds {
-        Only::Messages => {
-            "SELECT key, time FROM entry INDEXED BY entry_target
-             WHERE target = ?1 AND key > ?2 AND key <= ?3 AND kind = 0 ORDER BY key DESC LIMIT 1"
-        }
-        Only::All => {
-            "SELECT key, time FROM entry INDEXED BY entry_target
-             WHERE target = ?1 AND key > ?2 AND key <= ?3 ORDER BY key DESC LIMIT 1"
-        }
-    })?
+    db.prepare_cached(&lines(
+        "key, time",
+        "key > ?2 AND key <= ?3",
+        kinds,
+        "ORDER BY key DESC LIMIT 1",
+    ))?
     .query_row(
         params![target, key(network, ask.after), key(network, ask.through)],
         |row| {
@@ -246,16 +310,12 @@ fn before_newest(
     last: EntryId,
     newest: u64,
 ) -> rusqlite::Result<EntryId> {
-    let mut statement = db.prepare_cached(match kinds {
-        Only::Messages => {
-            "SELECT key FROM entry INDEXED BY entry_target
-             WHERE target = ?1 AND key <= ?2 AND kind = 0 ORDER BY key DESC LIMIT 2 OFFSET ?3"
-        }
-        Only::All => {
-            "SELECT key FROM entry INDEXED BY entry_target
-             WHERE target = ?1 AND key <= ?2 ORDER BY key DESC LIMIT 2 OFFSET ?3"
-        }
-    })?;
+    let mut statement = db.prepare_cached(&lines(
+        "key",
+        "key <= ?2",
+        kinds,
+        "ORDER BY key DESC LIMIT 2 OFFSET ?3",
+    ))?;
     let skipped = i64::try_from(newest - 1).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![target, key(network, last), skipped])?;
     let Some(nth) = rows.next()?.map(|row| row.get(0)).transpose()? else {
@@ -281,12 +341,7 @@ pub(super) fn remembered(db: &Connection, network: i64) -> rusqlite::Result<Reme
             |row| row.get(0),
         )
         .optional()?;
-    let newest: Option<i64> = db
-        .prepare_cached(
-            "SELECT max((SELECT time FROM entry INDEXED BY entry_target WHERE entry.target = target.id ORDER BY key DESC LIMIT 1))
-             FROM target WHERE network = ?1",
-        )?
-        .query_row([network], |row| row.get(0))?;
+    let newest = newest_time(db, network)?;
     let ids = positions
         .iter()
         .map(|position| position.id)
@@ -302,6 +357,21 @@ pub(super) fn remembered(db: &Connection, network: i64) -> rusqlite::Result<Reme
         floors,
         facts: facts(db, network)?,
     })
+}
+
+/// When the newest line of any target happened.
+fn newest_time(db: &Connection, network: i64) -> rusqlite::Result<Option<i64>> {
+    let of_kind = |kind: Kind| {
+        db.prepare_cached(
+            "SELECT max((SELECT time FROM entry INDEXED BY entry_target
+                         WHERE entry.target = target.id AND kind = ?2 ORDER BY key DESC LIMIT 1))
+             FROM target WHERE network = ?1",
+        )?
+        .query_row(params![network, kind as u8], |row| {
+            row.get::<_, Option<i64>>(0)
+        })
+    };
+    Ok(of_kind(Kind::Message)?.max(of_kind(Kind::Event)?))
 }
 
 fn positions(db: &Connection, network: i64) -> rusqlite::Result<Vec<StoredPosition>> {
@@ -345,11 +415,13 @@ fn facts(db: &Connection, network: i64) -> rusqlite::Result<Vec<(Fact, Bytes, By
     Ok(found)
 }
 
-/// The hash of a user's password.
-pub(super) fn password(db: &Connection, user: &str) -> rusqlite::Result<Option<String>> {
-    db.prepare_cached("SELECT hash FROM password WHERE user = ?1")?
-        .query_row([user], |row| row.get(0))
-        .optional()
+/// How names of a network compare, as far as a server said.
+pub(super) fn mapping(db: &Connection, network: i64) -> rusqlite::Result<Option<CaseMapping>> {
+    let stored: Option<Vec<u8>> = db
+        .prepare_cached("SELECT value FROM fact WHERE network = ?1 AND fact = ?2")?
+        .query_row(params![network, Fact::CaseMapping as u8], |row| row.get(0))
+        .optional()?;
+    Ok(stored.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
 /// Stores the hash of a user's password.
@@ -358,6 +430,15 @@ pub(super) fn set_password(db: &Connection, user: &str, hash: &str) -> rusqlite:
         "INSERT INTO password (user, hash) VALUES (?1, ?2) ON CONFLICT (user) DO UPDATE SET hash = excluded.hash",
     )?
     .execute([user, hash])
+    .map(drop)
+}
+
+/// Makes a network that is not there, with room for the past below its own ids.
+pub(super) fn begin(db: &Connection, user: &str, name: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO network (user, name, head) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![user, name, key(0, EntryId(FIRST_OWN - 1))])
     .map(drop)
 }
 
@@ -376,7 +457,7 @@ pub(super) fn network(db: &Connection, user: &str, name: &str) -> rusqlite::Resu
 }
 
 /// Whatever stands in a column, as bytes.
-fn bytes(value: ValueRef<'_>) -> &[u8] {
+pub(super) fn bytes(value: ValueRef<'_>) -> &[u8] {
     match value {
         ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes,
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
@@ -384,13 +465,14 @@ fn bytes(value: ValueRef<'_>) -> &[u8] {
 }
 
 /// The number that stands in a column.
-fn integer(value: ValueRef<'_>) -> i64 {
+pub(super) fn integer(value: ValueRef<'_>) -> i64 {
     match value {
         ValueRef::Integer(number) => number,
         ValueRef::Null | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => 0,
     }
 }
 
-fn count(limit: usize) -> i64 {
+/// A limit, as SQL takes it.
+pub(super) fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

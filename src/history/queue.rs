@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::backlog::{Backlog, Item};
-use super::entry::{EntryId, Write};
-use super::{Error, Remembered};
+use super::deriving::Wish;
+use super::entry::{EntryId, Lost, Write};
+use super::figures::Done;
+use super::{Error, Keep, Remembered};
 use crate::wire::CaseMapping;
 
 /// One commit stores about this many rows, taken in turns of [`SLICE`] from each log.
@@ -32,7 +34,10 @@ pub(super) struct LogState {
     pub(super) name: String,
     /// Every entry up to here is stored, or counted as lost.
     pub(super) settled: watch::Sender<EntryId>,
+    /// Lines that were not stored, until somebody takes note of them.
+    pub(super) lost: watch::Sender<Option<Lost>>,
     mapping: AtomicU8,
+    keep: Mutex<Keep>,
 }
 
 impl LogState {
@@ -43,7 +48,9 @@ impl LogState {
             user: user.into(),
             name: name.into(),
             settled: watch::Sender::new(EntryId(0)),
+            lost: watch::Sender::new(None),
             mapping: AtomicU8::new(number_of(CaseMapping::default())),
+            keep: Mutex::default(),
         }
     }
 
@@ -54,6 +61,18 @@ impl LogState {
             *settled = id.max(*settled);
             grows
         });
+    }
+
+    /// How long its lines are kept.
+    pub(super) fn keep(&self) -> Keep {
+        self.keep
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_keep(&self, keep: Keep) {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = keep;
     }
 
     /// The case mapping of the newest entry: under it names are given back.
@@ -84,6 +103,10 @@ pub(super) enum Order {
         network: String,
         answer: oneshot::Sender<Result<Opened, Error>>,
     },
+    /// Drops what is noted about lines, because a reader found it damaged.
+    StartAgain(oneshot::Sender<()>),
+    /// What a log keeps is another matter now.
+    Keep,
     /// Anything else.
     Work(Work),
 }
@@ -100,6 +123,10 @@ pub(super) enum Task {
     Store,
     /// Serve somebody.
     Serve(Order),
+    /// Note lines that are stored.
+    Derive,
+    /// Forget something of what is not kept.
+    Sweep,
     /// Nothing is left, and nothing will come.
     Stop,
 }
@@ -117,6 +144,8 @@ pub(super) struct Batch {
 pub(super) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    /// What the writer did, for whoever asks.
+    pub(super) done: Done,
 }
 
 #[derive(Default)]
@@ -129,12 +158,20 @@ struct State {
     bytes: usize,
     asleep: bool,
     served_last: bool,
+    derived_last: bool,
     closing: bool,
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many rows wait, and the bytes of lines that wait or are being stored.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        let rows = state.logs.iter().map(Backlog::waiting).sum();
+        (rows, state.bytes)
     }
 
     /// Makes room for a log in the next slot.
@@ -185,17 +222,23 @@ impl Queue {
         }
     }
 
-    /// Waits for something to do.
-    pub(super) fn next(&self, batch: &mut Batch) -> Task {
+    /// Waits for something to do; `due`: when it is time to sweep, whatever else there is.
+    pub(super) fn next(&self, batch: &mut Batch, due: Option<Instant>, wish: Wish) -> Task {
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.next(batch) {
+            let rest = due.map(|due| due.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) && !state.closing {
+                return Task::Sweep;
+            }
+            if let Some(task) = state.next(batch, wish) {
                 return task;
             }
             state.asleep = true;
-            state = self
+            // A year without anything to do is as good as none.
+            let rest = rest.unwrap_or(Duration::from_secs(365 * 86_400));
+            (state, _) = self
                 .wake
-                .wait(state)
+                .wait_timeout(state, rest)
                 .unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
         }
@@ -234,7 +277,11 @@ impl Queue {
 }
 
 impl State {
-    fn next(&mut self, batch: &mut Batch) -> Option<Task> {
+    fn next(&mut self, batch: &mut Batch, wish: Wish) -> Option<Task> {
+        if wish == Wish::Soon && !self.closing && !mem::replace(&mut self.derived_last, true) {
+            return Some(Task::Derive);
+        }
+        self.derived_last = false;
         let stores = !self.turn.is_empty();
         if !(stores && self.served_last)
             && let Some(order) = self.orders.pop_front()
@@ -247,7 +294,11 @@ impl State {
             self.fill(batch);
             return Some(Task::Store);
         }
-        self.closing.then_some(Task::Stop)
+        match wish {
+            _ if self.closing => Some(Task::Stop),
+            Wish::Nothing => None,
+            Wish::Idle | Wish::Soon => Some(Task::Derive),
+        }
     }
 
     fn fill(&mut self, batch: &mut Batch) {
@@ -341,7 +392,10 @@ mod tests {
             if self.queue.lock().turn.is_empty() {
                 return Vec::new();
             }
-            assert!(matches!(self.queue.next(&mut batch), Task::Store));
+            assert!(matches!(
+                self.queue.next(&mut batch, None, Wish::Nothing),
+                Task::Store
+            ));
             self.queue.release(&batch.items);
             batch
                 .items
@@ -375,7 +429,7 @@ mod tests {
         fixture.append(0, [mark("a", 5000)]);
         // Taken out, but not stored yet: it still counts.
         let mut batch = Batch::default();
-        fixture.queue.next(&mut batch);
+        fixture.queue.next(&mut batch, None, Wish::Nothing);
         fixture.append(0, [entry(5001, 10)]);
         fixture.queue.release(&batch.items);
         // Above half, a queue that was full stays closed.
@@ -460,7 +514,7 @@ mod tests {
 
         fixture.append(0, (1..=100).map(|id| entry(id, 10)));
         let mut batch = Batch::default();
-        fixture.queue.next(&mut batch);
+        fixture.queue.next(&mut batch, None, Wish::Nothing);
         assert!(
             batch.whole,
             "what was dropped could have stood between two that belong together"
@@ -480,9 +534,11 @@ mod tests {
         let mut batch = Batch::default();
         fixture.queue.close();
         loop {
-            match fixture.queue.next(&mut batch) {
+            match fixture.queue.next(&mut batch, None, Wish::Nothing) {
                 Task::Store => served.push('s'),
                 Task::Serve(_) => served.push('o'),
+                Task::Derive => served.push('d'),
+                Task::Sweep => served.push('w'),
                 Task::Stop => break,
             }
             batch.items.clear();

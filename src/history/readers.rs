@@ -18,6 +18,9 @@ use super::queue::{Order, Queue, Work};
 /// So many questions may wait; whoever has another one waits to ask it.
 const QUESTIONS: usize = 64;
 
+/// So many of them may be slow.
+const SLOW: usize = 8;
+
 /// A reader that was asked nothing for so long gives its memory back.
 const WHILE: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,7 @@ const WHILE: Duration = Duration::from_secs(2);
 pub(super) struct Desk {
     shared: Arc<Shared>,
     room: Arc<Semaphore>,
+    room_for_slow: Arc<Semaphore>,
     writer: Arc<Queue>,
     /// Whether there are readers.
     staffed: bool,
@@ -40,6 +44,9 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     questions: VecDeque<Work>,
+    /// Those that may take long.
+    slow: VecDeque<Work>,
+    slow_last: bool,
     closing: bool,
 }
 
@@ -70,6 +77,7 @@ impl Desk {
         Self {
             shared: Arc::default(),
             room: Arc::new(Semaphore::new(QUESTIONS)),
+            room_for_slow: Arc::new(Semaphore::new(SLOW)),
             writer,
             staffed,
         }
@@ -80,14 +88,32 @@ impl Desk {
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let hand_in = |work: Work| {
-            if self.staffed {
-                self.shared.push(work)
-            } else {
-                self.give_writer(work)
-            }
+        let hand_in = |work: Work| match self.staffed {
+            true => self.shared.push(work, false),
+            false => self.give_writer(work),
         };
-        self.put(hand_in, question).await
+        self.put(&self.room, hand_in, question).await
+    }
+
+    /// Asks a reader something that may take long: it does not keep those waiting who [`ask`](Self::ask).
+    pub(super) async fn ask_slowly<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let hand_in = |work: Work| match self.staffed {
+            true => self.shared.push(work, true),
+            false => self.give_writer(work),
+        };
+        self.put(&self.room_for_slow, hand_in, question).await
+    }
+
+    /// Has what is noted about lines dropped, to be made again.
+    pub(super) async fn start_again(&self) -> Result<(), Error> {
+        let (done, answered) = oneshot::channel();
+        self.writer
+            .order(Order::StartAgain(done))
+            .map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)
     }
 
     /// Has the writer do something.
@@ -95,16 +121,18 @@ impl Desk {
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.put(|work| self.give_writer(work), change).await
+        self.put(&self.room, |work| self.give_writer(work), change)
+            .await
     }
 
     async fn put<T: Send + 'static>(
         &self,
+        room: &Arc<Semaphore>,
         hand_in: impl FnOnce(Work) -> Result<(), Error>,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let asked = async {
-            let permit = Arc::clone(&self.room)
+            let permit = Arc::clone(room)
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::Closed)?;
@@ -130,11 +158,11 @@ impl Desk {
             .map_err(|_| Error::Closed)
     }
 
-    /// Answers questions until the desk is closed.
-    pub(super) fn serve(&self, connection: &Connection) {
+    /// Answers questions until the desk is closed; slow ones only if `slow`.
+    pub(super) fn serve(&self, connection: &Connection, slow: bool) {
         // Lines of many targets lie mixed, so each page is needed many times: a large cache, for as long as it is of use.
         let rest = || drop(connection.execute_batch("PRAGMA shrink_memory"));
-        while let Some(work) = self.shared.next(rest) {
+        while let Some(work) = self.shared.next(slow, rest) {
             // A question that meets a mistake of ours must not silence all others.
             if catch_unwind(AssertUnwindSafe(|| work(connection))).is_err() {
                 tracing::error!("a question to the history ended in a panic");
@@ -145,9 +173,11 @@ impl Desk {
     /// Ends the threads; questions that still wait get [`Error::Closed`].
     pub(super) fn close(&self) {
         self.room.close();
+        self.room_for_slow.close();
         let mut waiting = self.shared.lock();
         waiting.closing = true;
         waiting.questions.clear();
+        waiting.slow.clear();
         self.shared.wake.notify_all();
     }
 }
@@ -157,20 +187,30 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, work: Work) -> Result<(), Error> {
+    fn push(&self, work: Work, slow: bool) -> Result<(), Error> {
         let mut waiting = self.lock();
         if waiting.closing {
             return Err(Error::Closed);
         }
-        waiting.questions.push_back(work);
-        drop(waiting);
-        self.wake.notify_one();
+        if slow {
+            waiting.slow.push_back(work);
+            drop(waiting);
+            // Not everybody takes it.
+            self.wake.notify_all();
+        } else {
+            waiting.questions.push_back(work);
+            drop(waiting);
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
-    /// The next question. `rest` is called once when none comes for a while.
-    fn next(&self, rest: impl FnOnce()) -> Option<Work> {
-        let nothing = |waiting: &mut Waiting| waiting.questions.is_empty() && !waiting.closing;
+    /// The next question, slow ones included if `slow`. `rest` is called once when none comes for a while.
+    fn next(&self, slow: bool, rest: impl FnOnce()) -> Option<Work> {
+        let nothing = |waiting: &mut Waiting| {
+            let none = waiting.questions.is_empty() && (!slow || waiting.slow.is_empty());
+            none && !waiting.closing
+        };
         let (mut waiting, waited) = self
             .wake
             .wait_timeout_while(self.lock(), WHILE, nothing)
@@ -183,7 +223,23 @@ impl Shared {
                 .wait_while(self.lock(), nothing)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        waiting.questions.pop_front()
+        waiting.pop(slow)
+    }
+}
+
+impl Waiting {
+    /// The next question. Whoever takes slow ones takes both in turns.
+    fn pop(&mut self, slow: bool) -> Option<Work> {
+        let its_turn = !self.slow_last || self.questions.is_empty();
+        if slow
+            && its_turn
+            && let Some(work) = self.slow.pop_front()
+        {
+            self.slow_last = true;
+            return Some(work);
+        }
+        self.slow_last = false;
+        self.questions.pop_front()
     }
 }
 

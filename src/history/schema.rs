@@ -10,14 +10,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::derive;
 use super::error::{Cause, Error};
+use super::migrate::{self, APPLICATION_ID, VERSION};
 use crate::config::Durability;
-
-/// "caro", so that `file` and we can tell the file from any other database.
-const APPLICATION_ID: i64 = 0x6361_726f;
-
-/// The schema this program writes. Each change of `CREATE` gets a number and a step that leads there.
-const VERSION: i64 = 1;
 
 /// Older versions can corrupt a database in WAL mode while one connection writes and another one checkpoints.
 const LEAST_SQLITE: i32 = 3_051_003;
@@ -28,48 +24,8 @@ const CHECK_WHOLE: i64 = 8 << 20;
 /// How long a connection waits for another process, a backup say, before it reports that the database is locked.
 const BUSY: Duration = Duration::from_millis(500);
 
-/// An entry's key is `network << 40 | id`, and its index entry is (target, key): lines of a network and lines of a
-/// target lie in the order of ids, and within a target times have that order too, so that both are found by bisection.
-/// Names that are compared are stored folded; `target.name` is how a target was last spelled. `network.head` stands for
-/// ids that were given out although no row has them. An empty `position.target` is the mark.
-/// `entry` is not STRICT, because checking types costs a seventh of storing a line.
-const CREATE: &str = "
-    CREATE TABLE network (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, user TEXT NOT NULL, name TEXT NOT NULL, head INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (user, name)
-    ) STRICT;
-    CREATE TABLE target (
-        id INTEGER PRIMARY KEY, network INTEGER NOT NULL, folded BLOB NOT NULL, name BLOB NOT NULL,
-        UNIQUE (network, folded)
-    ) STRICT;
-    CREATE TABLE entry (
-        key INTEGER PRIMARY KEY, target INTEGER NOT NULL, time INTEGER NOT NULL, kind INTEGER NOT NULL,
-        again INTEGER NOT NULL, msgid BLOB, tags BLOB NOT NULL, line BLOB NOT NULL
-    );
-    CREATE INDEX entry_target ON entry (target);
-    CREATE TABLE position (
-        network INTEGER NOT NULL, client TEXT NOT NULL, target BLOB NOT NULL, id INTEGER NOT NULL, time INTEGER NOT NULL,
-        PRIMARY KEY (network, client, target)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE floor (
-        network INTEGER NOT NULL, target BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (network, target)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE fact (
-        network INTEGER NOT NULL, fact INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
-        PRIMARY KEY (network, fact, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE gap (
-        network INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL,
-        since INTEGER NOT NULL, until INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX gap_network ON gap (network);
-    CREATE TABLE password (user TEXT PRIMARY KEY, hash TEXT NOT NULL) STRICT, WITHOUT ROWID;
-";
-
-/// The tables of `CREATE` but `entry`, which may be too large to be checked at each start.
-const SMALL: [&str; 7] = [
-    "network", "target", "position", "floor", "fact", "gap", "password",
-];
+/// Tables and indexes that grow with every line, and may be too large to be checked at each start.
+const LARGE: [&str; 2] = ["entry", "entry_target"];
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +36,8 @@ pub(super) enum Use {
     Reading,
     /// Copies the WAL into the database.
     Keeping,
+    /// Copies the database, in a process of its own.
+    Copying,
 }
 
 /// Makes the database when it is missing, and refuses what is not ours, too new or damaged. The writer's connection.
@@ -93,10 +51,15 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Er
     {
         return Err(Error::ReadOnly { path: path.into() });
     }
-    if is_ours(&connection, path)? {
-        check(&connection, path)?;
-    } else {
-        create(&connection).map_err(|error| judge(path, error))?;
+    match version(&connection, path)? {
+        Some(found) => {
+            check(&connection, path, found)?;
+            migrate::upgrade(&connection, path, found)?;
+            if !derive::is_sound(&connection) {
+                derive::start_again(&connection).map_err(|error| judge(path, error))?;
+            }
+        }
+        None => create(&connection).map_err(|error| judge(path, error))?,
     }
     set_up(&connection, Use::Writing(durability)).map_err(|error| judge(path, error))?;
     Ok(connection)
@@ -147,7 +110,8 @@ fn create_file(path: &Path) -> Result<(), Error> {
 fn raw(path: &Path, purpose: Use) -> rusqlite::Result<Connection> {
     let access = match purpose {
         Use::Reading => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        Use::Writing(_) | Use::Keeping => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        // Even who only reads may have to make the files beside it.
+        Use::Writing(_) | Use::Keeping | Use::Copying => OpenFlags::SQLITE_OPEN_READ_WRITE,
     };
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
@@ -157,8 +121,8 @@ fn raw(path: &Path, purpose: Use) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Whether the file is ours; an empty one will be.
-fn is_ours(connection: &Connection, path: &Path) -> Result<bool, Error> {
+/// The version of our schema; `None`: the file is empty, and will be ours.
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<Option<i64>, Error> {
     let number = |pragma: &str| {
         connection
             .query_row(pragma, [], |row| row.get::<_, i64>(0))
@@ -170,8 +134,8 @@ fn is_ours(connection: &Connection, path: &Path) -> Result<bool, Error> {
     );
     let objects = number("SELECT count(*) FROM sqlite_schema")?;
     match (id, version) {
-        (0, 0) if objects == 0 => Ok(false),
-        (APPLICATION_ID, 1..=VERSION) => Ok(true),
+        (0, 0) if objects == 0 => Ok(None),
+        (APPLICATION_ID, 1..=VERSION) => Ok(Some(version)),
         (APPLICATION_ID, found) if found > VERSION => Err(Error::Newer {
             path: path.into(),
             found,
@@ -185,24 +149,22 @@ fn is_ours(connection: &Connection, path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// All or nothing: a process that is killed in here leaves an empty database.
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     // Neither can be changed once there are tables, but by copying the whole file.
     connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;")?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
-    connection.execute_batch(&format!(
-        "BEGIN EXCLUSIVE; {CREATE} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-    ))
+    migrate::create(connection)
 }
 
-/// Finds what would otherwise be found when it is needed.
-fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
+/// Finds what would otherwise be found when it is needed, in a database of this version.
+fn check(connection: &Connection, path: &Path, version: i64) -> Result<(), Error> {
     let damaged = |detail: String| Error::Damaged {
         path: path.into(),
         detail,
     };
     let failed = |error| judge(path, error);
-    for table in SMALL.iter().chain(&["entry", "entry_target"]) {
+    let objects = migrate::objects(version).map_err(failed)?;
+    for table in objects.iter().filter(|name| !derive::is_part(name)) {
         let found: i64 = connection
             .query_row(
                 "SELECT count(*) FROM sqlite_schema WHERE name = ?1",
@@ -221,16 +183,59 @@ fn check(connection: &Connection, path: &Path) -> Result<(), Error> {
             |row| row.get(0),
         )
         .map_err(failed)?;
-    let parts: &[&str] = if bytes <= CHECK_WHOLE { &["1"] } else { &SMALL };
-    for part in parts {
-        let found: String = connection
-            .query_row(&format!("PRAGMA quick_check({part})"), [], |row| row.get(0))
-            .map_err(failed)?;
-        if found != "ok" {
-            return Err(damaged(found.replace('\n', "; ")));
-        }
+    let whole = vec!["1".to_owned()];
+    let parts = if bytes <= CHECK_WHOLE {
+        whole
+    } else {
+        small(connection).map_err(failed)?
+    };
+    let look = || {
+        parts
+            .iter()
+            .try_for_each(|part| quick_check(connection, path, part))
+    };
+    look().or_else(|found| match version {
+        1 => Err(found),
+        _ => heal(connection, look).map_err(|_| found),
+    })
+}
+
+fn quick_check(connection: &Connection, path: &Path, part: &str) -> Result<(), Error> {
+    let found: String = connection
+        .query_row(&format!("PRAGMA quick_check({part})"), [], |row| row.get(0))
+        .map_err(|error| judge(path, error))?;
+    if found == "ok" {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Damaged {
+        path: path.into(),
+        detail: found.replace('\n', "; "),
+    })
+}
+
+/// What can be made again is no loss: whether everything is well without it.
+fn heal(connection: &Connection, look: impl Fn() -> Result<(), Error>) -> Result<(), Error> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let healed = derive::start_again(connection)
+        .map_err(Error::from)
+        .and_then(|()| look());
+    let end = if healed.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    connection.execute_batch(end)?;
+    healed
+}
+
+/// The tables that may be checked at each start.
+fn small(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut tables = connection.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE '%VIRTUAL%'",
+    )?;
+    let names = tables.query_map([], |row| row.get::<_, String>(0))?;
+    let is_small = |name: &rusqlite::Result<String>| {
+        name.as_ref().map_or(true, |name| {
+            !LARGE.contains(&name.as_str()) && !derive::is_part(name)
+        })
+    };
+    names.filter(is_small).collect()
 }
 
 fn set_up(connection: &Connection, purpose: Use) -> rusqlite::Result<()> {
@@ -239,6 +244,7 @@ fn set_up(connection: &Connection, purpose: Use) -> rusqlite::Result<()> {
         Use::Writing(Durability::Process) => "PRAGMA synchronous = NORMAL;",
         Use::Writing(Durability::Power) => "PRAGMA synchronous = FULL;",
         Use::Keeping => "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -64;",
+        Use::Copying => "PRAGMA query_only = ON;",
         Use::Reading => "PRAGMA query_only = ON; PRAGMA cache_size = -16384;",
     };
     connection.execute_batch(own)?;
@@ -329,12 +335,14 @@ mod tests {
         let (_folder, path) = database();
         Connection::open(&path)
             .unwrap()
-            .execute_batch("PRAGMA user_version = 7")
+            .execute_batch("PRAGMA user_version = 99")
             .unwrap();
         assert_eq!(
             refusal(&path),
-            "the database FILE has schema 7, this carom knows up to 1: run the newer carom again, or put back the copy \
-             made before it"
+            format!(
+                "the database FILE has schema 99, this carom knows up to {VERSION}: run the newer carom again, or put \
+                 back the copy made before it"
+            )
         );
     }
 

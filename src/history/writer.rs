@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::backlog::{Gap, Item};
-use super::entry::{EntryId, Fact, Write};
+use super::deriving::Deriving;
+use super::entry::{EntryId, Fact, Lost, Write};
 use super::error::Error;
+use super::forget;
 use super::keeper::Bell;
 use super::queue::{BATCH, Batch, LogState, Opened, Order, Queue, Task};
+use super::retention::Sweeper;
 use super::rows::{Rows, Targets};
 use super::schema::{self, Use};
-use super::{Remembered, query};
+use super::{Remembered, moves, query};
+use crate::clock;
 use crate::config::Durability;
 use crate::wire::{Name, Timestamp};
 
@@ -32,6 +36,9 @@ const LAST_ATTEMPTS: Duration = Duration::from_secs(2);
 
 /// After so many bytes the WAL is looked at.
 const LOOK_EVERY: usize = 128 << 10;
+
+/// What a line that is forgotten adds to the WAL, about.
+const SWEPT: usize = 512;
 
 /// Sizes of the WAL in pages [4 KiB each]: how much the keeper is told to copy at a time; from where on this thread copies
 /// the rest, because while it does the WAL cannot grow; and from where on it waits for the keeper to let it.
@@ -53,6 +60,8 @@ pub(super) struct Writer {
     connection: Connection,
     logs: Vec<Arc<LogState>>,
     targets: Targets,
+    deriving: Deriving,
+    sweeper: Sweeper,
     /// Bytes written since the WAL was looked at.
     unlooked: usize,
     trouble: Option<Trouble>,
@@ -81,6 +90,8 @@ impl Writer {
             connection,
             logs: Vec::new(),
             targets: Targets::default(),
+            deriving: Deriving::default(),
+            sweeper: Sweeper::default(),
             unlooked: 0,
             trouble: None,
             singly: false,
@@ -91,7 +102,8 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         loop {
-            let task = self.queue.next(&mut batch);
+            let (due, wish) = (self.sweeper.due(), self.deriving.wish());
+            let task = self.queue.next(&mut batch, due, wish);
             if matches!(task, Task::Stop) {
                 return;
             }
@@ -111,6 +123,17 @@ impl Writer {
         match task {
             Task::Store => self.store(batch),
             Task::Serve(Order::Work(work)) => work(&self.connection),
+            Task::Serve(Order::StartAgain(done)) => {
+                self.deriving.start_again(&self.connection, &self.logs);
+                // An asker that has gone needs no answer.
+                let _ = done.send(());
+            }
+            Task::Derive => {
+                self.deriving.work(&self.connection, &self.logs);
+                self.copy_wal(LOOK_EVERY);
+            }
+            Task::Serve(Order::Keep) => self.sweeper.told(),
+            Task::Sweep => self.sweep(),
             Task::Serve(Order::Open {
                 user,
                 network,
@@ -120,6 +143,23 @@ impl Writer {
                 drop(answer.send(self.open(&user, &network)));
             }
             Task::Stop => {}
+        }
+    }
+
+    /// Forgets a few lines that are not kept any more.
+    fn sweep(&mut self) {
+        let swept = self
+            .sweeper
+            .step(&self.connection, &self.logs, clock().time);
+        if swept.targets {
+            self.targets.forget();
+        }
+        if swept.lines > 0 {
+            tracing::debug!(lines = swept.lines, "old lines are forgotten");
+            if let Some(bell) = &self.bell {
+                bell.written();
+            }
+            self.copy_wal(SWEPT * usize::try_from(swept.lines).unwrap_or_default());
         }
     }
 
@@ -139,6 +179,11 @@ impl Writer {
         let mut remembered: Remembered = query::remembered(&self.connection, network)?;
         remembered.head = remembered.head.max(*log.settled.borrow());
         log.settle(remembered.head);
+        // Without the notes searches are slow, but nothing is missing.
+        if let Err(error) = self.deriving.look(&self.connection, &log) {
+            tracing::warn!(%error, user, network = name, "the index of the history cannot be read");
+            self.deriving.start_again(&self.connection, &self.logs);
+        }
         Ok((log, remembered))
     }
 
@@ -158,7 +203,7 @@ impl Writer {
                     let (stored, left) = rest.split_at(done);
                     self.settle(stored);
                     self.queue.release(stored);
-                    self.copy_wal(stored);
+                    self.stored(stored);
                     rest = left;
                 }
                 Err(error) if !self.singly && concerns_row(&error) => self.singly = true,
@@ -179,7 +224,12 @@ impl Writer {
 
     /// One commit; how many items are in it.
     fn commit(&mut self, items: &[(usize, Item)], whole: bool) -> rusqlite::Result<usize> {
+        let begun = Instant::now();
         let result = self.transaction(items, whole);
+        match &result {
+            Ok(_) => self.queue.done.committed(begun.elapsed()),
+            Err(_) => self.queue.done.failed(),
+        }
         if result.is_err() {
             // Targets that were made in it are gone.
             self.targets.forget();
@@ -208,6 +258,11 @@ impl Writer {
             };
             let written = match item {
                 Item::Write(Write::Entry(entry)) => rows.add(&mut self.targets, log, entry),
+                Item::Write(write @ Write::Rename(..)) => rows.end().and_then(|()| {
+                    // What is known of names is not so any more.
+                    self.targets.forget();
+                    write_one(db, log, write)
+                }),
                 Item::Write(write) => rows.end().and_then(|()| write_one(db, log, write)),
                 Item::Gap(gap) => rows.end().and_then(|()| write_gap(db, log, gap)),
             };
@@ -243,7 +298,10 @@ impl Writer {
         let mut last: Option<(usize, EntryId)> = None;
         for (slot, item) in stored {
             let id = match item {
-                Item::Write(Write::Entry(entry)) => entry.id,
+                Item::Write(Write::Entry(entry)) => {
+                    self.deriving.add(*slot, 1);
+                    entry.id
+                }
                 Item::Gap(gap) => {
                     self.tell(*slot, gap);
                     gap.last
@@ -270,6 +328,15 @@ impl Writer {
 
     fn tell(&self, slot: usize, gap: &Gap) {
         if let Some(log) = self.logs.get(slot) {
+            let lost = Lost {
+                count: gap.count,
+                since: gap.since,
+                until: gap.until,
+            };
+            log.lost.send_modify(|before| match before {
+                Some(before) => before.add(&lost),
+                before => *before = Some(lost),
+            });
             tracing::error!(
                 user = log.user,
                 network = log.name,
@@ -323,13 +390,16 @@ impl Writer {
         }
     }
 
+    fn stored(&mut self, items: &[(usize, Item)]) {
+        let bytes = items.iter().map(|(_, item)| 256 + item.weight()).sum();
+        self.sweeper.stored(bytes);
+        self.copy_wal(bytes);
+    }
+
     /// Has the WAL copied into the database when it is large.
-    fn copy_wal(&mut self, stored: &[(usize, Item)]) {
+    fn copy_wal(&mut self, written: usize) {
         let Some(bell) = &self.bell else { return };
-        self.unlooked += stored
-            .iter()
-            .map(|(_, item)| 256 + item.weight())
-            .sum::<usize>();
+        self.unlooked += written;
         if self.unlooked < LOOK_EVERY {
             return;
         }
@@ -385,9 +455,13 @@ fn write_one(db: &Connection, log: &LogState, write: &Write) -> rusqlite::Result
             .execute(params![network, folded(target), number(*id)])
             .map(drop),
         Write::Fact { fact, name, value } => write_fact(db, network, *fact, name, value.as_deref()),
+        Write::Redact { target, msgid } => match moves::find(db, network, target, msgid)? {
+            Some(id) => write_one(db, log, &Write::Withdraw(id)),
+            None => Ok(()),
+        },
+        Write::Rename(old, new) => moves::rename(db, network, old, new),
         Write::Withdraw(id) => {
-            db.prepare_cached("DELETE FROM entry WHERE key = ?1")?
-                .execute([query::key(network, *id)])?;
+            forget::erase(db, query::key(network, *id))?;
             raise_head(db, network, *id)
         }
     }

@@ -10,6 +10,7 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::fault::{Address, Fault, FaultKind};
+use super::ident::Idents;
 use super::nat64::Translator;
 use super::peer::is_loopback;
 use super::resolve::{Resolve, literal};
@@ -31,6 +32,8 @@ pub(super) struct Target {
     pub(super) connector: Option<Result<Connector, Fault>>,
     pub(super) origins: Origins,
     pub(super) mss: u32,
+    /// Where it is told whose the connection is, and whose.
+    pub(super) ident: Option<(Idents, String)>,
     /// Whoever dials must not reach internal addresses.
     pub(super) guard: Option<Guard>,
 }
@@ -88,6 +91,9 @@ impl Target {
         self.check(scheme, host, port, addr).await?;
         let source = self.origins.check(addr)?;
         let mut tcp = self.connect(addr, source).await?;
+        if let Some((idents, username)) = &self.ident {
+            idents.add(&tcp, username).await;
+        }
         if self.proxy.is_some() {
             on_phase.begins(Phase::Proxy).await;
             socks::connect(&mut tcp, host, port).await?;
@@ -250,6 +256,7 @@ mod tests {
                     connector: None,
                     origins: Origins::of(&dial, "apw", None),
                     mss: 1220,
+                    ident: None,
                     guard: None,
                 };
                 let Ok(socket) = target.socket(addr) else {

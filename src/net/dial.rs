@@ -114,6 +114,7 @@ pub struct Cycle {
     trust: Trust,
     client_certificate: Option<PathBuf>,
     origins: Origins,
+    username: String,
     is_trusted: bool,
     /// Made at the first need.
     connector: Option<Result<Connector, Fault>>,
@@ -154,6 +155,7 @@ impl Cycle {
             is_trusted: by.is_trusted || network.dial.allow_internal,
             dialer,
             servers: network.servers.clone(),
+            username: network.username.clone(),
             dial: network.dial.clone(),
             proxy: network.proxy.clone(),
             trust: network.trust.clone(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::dial::Cycle;
 use super::health::Health;
+use super::ident::Idents;
 use super::nat64::Translator;
 use super::pace::Pace;
 use super::resolve::Resolve;
@@ -23,6 +24,7 @@ pub struct Dialer {
     pub(super) translator: Translator,
     pub(super) roots: Roots,
     pub(super) key: Option<SourceKey>,
+    pub(super) idents: Option<Idents>,
 }
 
 /// On whose behalf is dialled.
@@ -56,6 +58,7 @@ impl Dialer {
             translator: Translator::default(),
             roots: Roots::default(),
             key: None,
+            idents: None,
         }
     }
 
@@ -64,6 +67,15 @@ impl Dialer {
     pub fn with_key(self, key: SourceKey) -> Self {
         Self {
             key: Some(key),
+            ..self
+        }
+    }
+
+    /// The same that says whose its connections are.
+    #[must_use]
+    pub fn with_idents(self, idents: Idents) -> Self {
+        Self {
+            idents: Some(idents),
             ..self
         }
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::IpVersion;
+use super::trust::Fingerprint;
 
 /// What can be dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,24 @@ pub enum FaultKind {
     Policy,
 }
 
+impl FaultKind {
+    /// One word for it, for counting.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoAddress => "no_address",
+            Self::Lookup => "lookup",
+            Self::NoRoute => "no_route",
+            Self::Source => "source",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Policy => "policy",
+        }
+    }
+}
+
 /// Why something failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -68,6 +87,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// For people.
     pub text: String,
+    /// The certificate that was refused, if that is what failed.
+    pub certificate: Option<Fingerprint>,
 }
 
 impl Fault {
@@ -76,6 +97,15 @@ impl Fault {
         Self {
             kind,
             text: text.into(),
+            certificate: None,
+        }
+    }
+
+    /// The same, about this certificate.
+    pub(super) fn of(self, certificate: Option<Fingerprint>) -> Self {
+        Self {
+            certificate,
+            ..self
         }
     }
 }

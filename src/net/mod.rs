@@ -4,11 +4,13 @@
 
 pub mod acl;
 mod attempt;
+pub mod certfp;
 mod clock;
 pub mod dial;
 mod dialer;
 mod fault;
 pub mod health;
+pub mod ident;
 pub mod listen;
 mod listen_error;
 mod lookup;
@@ -47,6 +49,7 @@ use tokio::net::{TcpStream, UnixStream};
 pub use acl::Access;
 pub use dial::{Cycle, DialReport, Dialed};
 pub use dialer::{By, Dialer};
+pub use ident::Idents;
 pub use listen::Listener;
 pub use listen_error::ListenError;
 pub use pace::Pace;

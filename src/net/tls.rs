@@ -23,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::Stream;
 use super::pem::{self, PemError};
 use super::race::{Fault, FaultKind};
-use super::trust::{ClientJudge, Fingerprint, ServerJudge};
+use super::trust::{ClientJudge, Fingerprint, ServerJudge, refused};
 use crate::config::{Tls, Trust, Verify};
 
 /// A client's TLS connection to us.
@@ -349,7 +349,7 @@ pub fn make_certificate(
 }
 
 /// Writes a file beside its place, syncs it and moves it there.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
@@ -412,7 +412,7 @@ fn fault(error: &io::Error) -> Fault {
     };
     match inner {
         rustls::Error::InvalidCertificate(CertificateError::Other(refusal)) => {
-            Fault::new(FaultKind::Certificate, refusal.to_string())
+            Fault::new(FaultKind::Certificate, refusal.to_string()).of(refused(refusal))
         }
         rustls::Error::InvalidCertificate(problem) => Fault::new(
             FaultKind::Certificate,

@@ -140,7 +140,8 @@ async fn a_refused_certificate_says_why() {
         "certificate is for irc.example.net, not for irc.test ({})",
         print_of(&tls)
     );
-    assert_eq!(fault, Fault::new(FaultKind::Certificate, text));
+    let print = Some(print_of(&tls));
+    assert_eq!(fault, Fault::new(FaultKind::Certificate, text).of(print));
 
     let mut old = named("irc.test");
     (old.not_before, old.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 2, 3));

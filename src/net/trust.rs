@@ -73,9 +73,10 @@ impl ServerJudge {
         if self.pins.iter().any(|pin| print.matches(pin)) {
             return Ok(());
         }
-        Err(refuse(format!(
-            "certificate is not the pinned one: it is {print}"
-        )))
+        Err(refuse(
+            format!("certificate is not the pinned one: it is {print}"),
+            Some(print),
+        ))
     }
 }
 
@@ -183,17 +184,29 @@ impl ClientCertVerifier for ClientJudge {
 
 /// A refusal in our words, carried through rustls.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refusal(String);
+#[error("{text}")]
+struct Refusal {
+    text: String,
+    certificate: Option<Fingerprint>,
+}
 
-fn refuse(text: String) -> Error {
-    CertificateError::Other(OtherError(Arc::new(Refusal(text)))).into()
+fn refuse(text: String, certificate: Option<Fingerprint>) -> Error {
+    CertificateError::Other(OtherError(Arc::new(Refusal { text, certificate }))).into()
+}
+
+/// The certificate that one of our refusals is about; `None` where to take it would not help.
+pub(super) fn refused(error: &OtherError) -> Option<Fingerprint> {
+    error.0.downcast_ref::<Refusal>()?.certificate
 }
 
 /// The same error with words for people; what is not about a certificate stays as it is.
 fn explained(error: Error, print: Fingerprint) -> Error {
     match error {
-        Error::InvalidCertificate(problem) => refuse(words(&problem, print)),
+        Error::InvalidCertificate(problem) => {
+            // What cannot be read does not get better by a pin.
+            let certificate = Some(print).filter(|_| !is_version_1(&problem));
+            refuse(words(&problem, print), certificate)
+        }
         other => other,
     }
 }
@@ -201,9 +214,10 @@ fn explained(error: Error, print: Fingerprint) -> Error {
 /// The server did not prove that the certificate is its own.
 fn unproven(error: Error, certificate: &CertificateDer<'_>) -> Error {
     match error {
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            refuse("the server does not hold the key of its certificate".to_owned())
-        }
+        Error::InvalidCertificate(CertificateError::BadSignature) => refuse(
+            "the server does not hold the key of its certificate".to_owned(),
+            None,
+        ),
         other => explained(other, Fingerprint::of(certificate)),
     }
 }
@@ -242,13 +256,17 @@ fn words(problem: &CertificateError, print: Fingerprint) -> String {
         CertificateError::Other(other) => match other.to_string().as_str() {
             // A self-signed certificate that calls itself an authority, as `openssl req -x509` makes them.
             text if text.contains("CaUsedAsEndEntity") => unknown_authority(print),
-            text if text.contains("UnsupportedCertVersion") => {
+            _ if is_version_1(problem) => {
                 "certificate is of X.509 version 1, which is not supported".to_owned()
             }
             text => format!("certificate refused: {text} ({print})"),
         },
         other => format!("certificate refused: {other} ({print})"),
     }
+}
+
+fn is_version_1(problem: &CertificateError) -> bool {
+    matches!(problem, CertificateError::Other(other) if other.to_string().contains("UnsupportedCertVersion"))
 }
 
 fn unknown_authority(print: Fingerprint) -> String {

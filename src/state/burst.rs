@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Cap, LineBuilder, Name};
+use crate::wire::{CapSet, LineBuilder, Name};
 
 use super::turn::{Action, Ask, ClientId, Item, Plan, Turn};
 use super::{Network, feature};
@@ -16,7 +16,9 @@ impl Network {
     /// Everything a new client is told.
     pub(super) fn burst(&mut self, to: ClientId, turn: &mut Turn) {
         self.withdraw_caps(to, turn);
+        self.tell_values(to, turn);
         self.welcome(to, turn);
+        self.follow_networks(to, turn);
         let Some(client) = self.clients.get_mut(&to) else {
             return;
         };
@@ -35,6 +37,7 @@ impl Network {
         if self.link().is_none() && !self.settings.network.servers.is_empty() {
             turn.tell(to, self.notice(&self.outage_text(turn.now.ticks)));
         }
+        self.tell_lost(to, turn);
     }
 
     /// 001 to 005, the user's modes and host, and the message of the day.
@@ -75,6 +78,10 @@ impl Network {
         }
         turn.tell(to, myinfo.build());
         self.tell_support(to, turn);
+        self.tell_history_limits(to, turn);
+        if let Some(line) = self.netid_line(to) {
+            turn.tell(to, line);
+        }
         if !self.face.modes.is_empty() {
             turn.tell(to, self.numeric(221).param(&self.face.modes_text()).build());
         }
@@ -84,6 +91,8 @@ impl Network {
         if let Some(line) = self.logged_in_line() {
             turn.tell(to, line);
         }
+        self.tell_own_away(to, turn);
+        self.tell_own_metadata(to, turn);
         self.tell_motd(to, turn);
     }
 
@@ -151,15 +160,21 @@ impl Network {
                 through: head,
                 only_messages: rules.only_messages,
                 timestamps: rules.timestamps.clone(),
+                own: self.nick_within(target),
             };
             let ask = Ask::Replay(plan);
-            turn.push(Action::Put(to, Item::Ask { ask, after: head }));
+            let item = Item::Ask {
+                ask,
+                label: None,
+                after: head,
+            };
+            turn.push(Action::Put(to, item));
         }
         told
     }
 
     /// JOIN, topic and names of a channel we are on; nothing of another target.
-    fn tell_channel(&self, to: ClientId, target: &Name, turn: &mut Turn) {
+    pub(super) fn tell_channel(&self, to: ClientId, target: &Name, turn: &mut Turn) {
         let Some(channel) = self.link().and_then(|link| link.channels.get(target)) else {
             return;
         };
@@ -181,13 +196,16 @@ impl Network {
                 );
             }
         }
-        self.tell_names(to, channel, turn);
+        self.tell_marker(to, &channel.name, turn);
+        if self.wants_names(to) {
+            self.tell_names(to, channel, turn);
+        }
     }
 
     /// Our own JOIN, in its longest form.
     fn own_join(&self, channel: &[u8]) -> Bytes {
         let account = self.face.account.as_deref().unwrap_or(b"*");
-        let realname = self.settings.network.realname.as_bytes();
+        let realname = self.realname();
         LineBuilder::from(&self.own_source(), b"JOIN")
             .param(channel)
             .param(account)
@@ -211,12 +229,31 @@ impl Network {
         source
     }
 
+    /// The login offered our own way to log in; from here on it is the network's.
+    fn tell_values(&self, to: ClientId, turn: &mut Turn) {
+        let client = self.clients.get(&to).filter(|c| c.version >= 302);
+        let told = client
+            .map(|client| client.follows(self.face.caps))
+            .unwrap_or_default();
+        let with_value: CapSet = told
+            .iter()
+            .filter(|cap| self.face.values.get(*cap).is_some())
+            .collect();
+        if !with_value.is_empty() {
+            self.tell_caps(to, b"NEW", with_value, turn);
+        }
+    }
+
     /// Tells a client that capabilities it was offered are not to be had on this network.
     fn withdraw_caps(&mut self, to: ClientId, turn: &mut Turn) {
-        let lacking = feature::offered(feature::Source::Server).difference(self.face.caps);
+        let mut lacking = feature::offered(feature::Source::Server).difference(self.face.caps);
+        if !self.is_bound() {
+            lacking |= feature::offered(feature::Source::OursWhenBound);
+        }
         let Some(client) = self.clients.get_mut(&to) else {
             return;
         };
+        let lacking = client.follows(lacking);
         // Who speaks no CAP 302 was offered only what is always there.
         if client.version < 302 || lacking.is_empty() {
             return;
@@ -225,22 +262,6 @@ impl Network {
         let view = client.view();
         self.tell_caps(to, b"DEL", lacking, turn);
         turn.push(Action::View(to, view));
-    }
-
-    /// `CAP nick NEW` or `DEL`.
-    pub(super) fn tell_caps(
-        &self,
-        to: ClientId,
-        word: &[u8],
-        caps: crate::wire::CapSet,
-        turn: &mut Turn,
-    ) {
-        let names: Vec<&str> = caps.iter().map(Cap::name).collect();
-        let line = LineBuilder::from(self.settings.server.as_bytes(), b"CAP")
-            .param(self.nick())
-            .param(word)
-            .trailing(names.join(" ").as_bytes());
-        turn.tell(to, line.build());
     }
 }
 

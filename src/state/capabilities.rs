@@ -1,27 +1,85 @@
 //! CAP after login, in both directions: what a client switches on and off, what a server comes to offer
 //! or takes away.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::caps::items;
 use crate::wire::{Cap, CapSet, LineBuilder};
 
-use super::feature::{self, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
-use super::turn::{Action, Turn};
-use super::{Network, registration};
+use super::feature::{self, Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
+use super::monitor::EXTENDED;
+use super::multiline::LIMITS_TEXT;
+use super::registration::{groups, require, wanted};
+use super::turn::{Action, ClientId, Turn};
+use super::{Network, sasl};
 
 pub(super) static CAPABILITIES: Feature = Feature {
     offers: &[Offer(Cap::CapNotify, Source::Ours)],
     server: &[Rule::new(b"CAP", 3, Network::on_cap)],
     client: &[
         Rule::new(b"CAP", 1, Network::ask_cap),
-        Rule::new(b"AUTHENTICATE", 0, Network::already_registered),
         Rule::new(b"PASS", 0, Network::already_registered),
         Rule::new(b"USER", 0, Network::already_registered),
     ],
     ..NOTHING
 };
 
+/// Longer values are not kept.
+const MAX_VALUE: usize = 400;
+
+/// What stands behind `=` in a server's capabilities. Those that are told to clients are here as they are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Values(BTreeMap<String, String>);
+
+impl Values {
+    pub(super) fn get(&self, cap: Cap) -> Option<&str> {
+        self.0.get(cap.name()).map(String::as_str)
+    }
+
+    /// Takes a value; an empty one is none.
+    pub(super) fn set(&mut self, cap: Cap, value: String) {
+        if value.is_empty() || value.len() > MAX_VALUE {
+            self.0.remove(cap.name());
+        } else {
+            self.0.insert(cap.name().to_owned(), value);
+        }
+    }
+
+    /// As clients are told them.
+    fn for_clients(&self, caps: CapSet) -> Self {
+        let mut told = Self::default();
+        for cap in caps.iter() {
+            if let Some(value) = self.get(cap) {
+                told.set(cap, sasl::for_clients(cap, value));
+            }
+        }
+        told
+    }
+}
+
+/// The capabilities of a list that we know, with their values.
+pub(super) fn heard(list: &[u8]) -> impl Iterator<Item = (Cap, String)> {
+    items(list).filter_map(|item| {
+        let value = item.value.unwrap_or_default();
+        Some((
+            Cap::parse(item.name)?,
+            String::from_utf8_lossy(value).into_owned(),
+        ))
+    })
+}
+
 /// What clients are offered of a server's capabilities.
 pub(super) fn passed_on(link: CapSet) -> CapSet {
-    feature::offered(Source::Server).intersection(link)
+    let has = |caps: CapSet| !link.intersection(caps).is_empty();
+    // Under either of its names.
+    let extended = if has(EXTENDED) {
+        EXTENDED
+    } else {
+        CapSet::EMPTY
+    };
+    feature::offered(Source::Server).intersection(link.union(extended))
 }
 
 /// What a client is offered before its network is known: everything that may come to be true, or without
@@ -29,10 +87,21 @@ pub(super) fn passed_on(link: CapSet) -> CapSet {
 pub fn offered_at_login(version: u16) -> CapSet {
     let ours = feature::offered(Source::Ours);
     if version >= 302 {
-        ours.union(feature::offered(Source::Server))
+        ours.union(feature::offered(Source::OursWhenBound))
+            .union(feature::offered(Source::Server))
     } else {
-        ours
+        without_values(ours)
     }
+}
+
+/// What can be offered to a client that takes no values: a capability that means nothing without one is left out.
+fn without_values(caps: CapSet) -> CapSet {
+    caps.difference(CapSet::of(&[Cap::Multiline]))
+}
+
+/// What stands behind `=` in a capability of our own.
+pub(super) fn own_value(cap: Cap) -> Option<&'static str> {
+    (cap == Cap::Multiline).then_some(LIMITS_TEXT)
 }
 
 /// The outcome of a REQ: the new set, or `None` when any of it is not to be had (all or nothing).
@@ -56,8 +125,11 @@ pub fn requested(list: &[u8], enabled: CapSet, offered: CapSet, version: u16) ->
     Some(with_implied(caps))
 }
 
-/// The older name of server-time means the same.
+/// The older names of server-time and batch mean the same.
 fn with_implied(mut caps: CapSet) -> CapSet {
+    if caps.has(Cap::ZncBatch) {
+        caps.insert(Cap::Batch);
+    }
     if caps.has(Cap::ServerTimeIso) {
         caps.insert(Cap::ServerTime);
     }
@@ -66,21 +138,30 @@ fn with_implied(mut caps: CapSet) -> CapSet {
 
 impl Network {
     fn offered(&self) -> CapSet {
-        feature::offered(Source::Ours).union(self.face.caps)
+        let ours = feature::offered(Source::Ours).union(self.face.caps);
+        match self.is_bound() {
+            true => ours.union(feature::offered(Source::OursWhenBound)),
+            false => ours,
+        }
     }
 
-    fn ask_cap(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_cap(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let word = asked.line.param(0).unwrap_or_default().to_ascii_uppercase();
         let list = asked.line.param(1).unwrap_or_default();
-        turn.push(Action::Credit(asked.from, 1));
         let Some(client) = self.clients.get_mut(&asked.from) else {
-            return;
+            return Answer::Now;
         };
         match word.as_slice() {
             b"LS" => {
                 let version = std::str::from_utf8(list).ok().and_then(|v| v.parse().ok());
                 client.version = client.version.max(version.unwrap_or(0));
+                let old = client.version < 302;
                 let offered = self.offered();
+                let offered = if old {
+                    without_values(offered)
+                } else {
+                    offered
+                };
                 self.tell_caps(asked.from, b"LS", offered, turn);
             }
             b"LIST" => {
@@ -93,10 +174,11 @@ impl Network {
                 let line = self
                     .numeric(410)
                     .param(&word)
-                    .trailing(b"Invalid CAP command");
+                    .trailing(b"Invalid CAP subcommand");
                 turn.tell(asked.from, line.build());
             }
         }
+        Answer::Now
     }
 
     /// The change of view leaves right behind the answer, so no line follows it in the old form.
@@ -107,6 +189,7 @@ impl Network {
         };
         let granted = requested(list, client.caps, offered, client.version);
         let word: &[u8] = if granted.is_some() { b"ACK" } else { b"NAK" };
+        let had = client.caps;
         if let Some(caps) = granted {
             client.caps = caps;
         }
@@ -117,11 +200,17 @@ impl Network {
             .trailing(list);
         turn.tell(asked.from, line.build());
         turn.push(Action::View(asked.from, view));
+        if !had.has(Cap::Chathistory) {
+            self.tell_history_limits(asked.from, turn);
+        }
+        if !had.has(Cap::BouncerNetworksNotify) {
+            self.follow_networks(asked.from, turn);
+        }
     }
 
-    fn already_registered(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn already_registered(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let line = self.numeric(462).trailing(b"You may not reregister");
-        self.answer(asked, line.build(), turn);
+        self.answer(asked, line.build(), turn)
     }
 
     /// A server comes to offer something, grants it, or takes it away.
@@ -132,29 +221,77 @@ impl Network {
             .unwrap_or_default()
             .to_ascii_uppercase();
         let list = received.line.last().unwrap_or_default();
-        let names = list
-            .split(|b| *b == b' ')
-            .map(|t| t.split(|b| *b == b'=').next().unwrap_or(t));
-        let caps: CapSet = names.filter_map(Cap::parse).collect();
+        let caps: CapSet = heard(list).map(|(cap, _)| cap).collect();
         let Some(link) = self.link_mut() else { return };
         match word.as_slice() {
-            b"NEW" => {
-                let wanted = caps
-                    .intersection(registration::wanted())
-                    .difference(link.caps);
-                if !wanted.is_empty() {
-                    let names: Vec<&str> = wanted.iter().map(Cap::name).collect();
-                    let line = LineBuilder::new(b"CAP").param(b"REQ");
-                    turn.send(line.trailing(names.join(" ").as_bytes()).build());
+            b"NEW" => return self.on_cap_new(list, turn),
+            b"ACK" => link.caps = link.caps.union(caps),
+            b"NAK" if caps.len() > 1 => caps
+                .iter()
+                .for_each(|cap| require(turn, [cap].into_iter().collect())),
+            b"DEL" => {
+                link.caps = link.caps.difference(caps);
+                if caps.has(Cap::Sasl) {
+                    (link.sasl, link.authenticating) = (None, None);
                 }
             }
-            b"ACK" => link.caps = link.caps.union(caps),
-            b"DEL" => link.caps = link.caps.difference(caps),
             _ => {}
         }
-        if let Some(link) = self.link().filter(|link| link.welcomed) {
-            let caps = passed_on(link.caps);
-            self.show_caps(caps, turn);
+        self.caps_changed(turn);
+        if word == b"ACK" && caps.has(Cap::Sasl) {
+            self.log_in_late(turn);
         }
+    }
+
+    fn on_cap_new(&mut self, list: &[u8], turn: &mut Turn) {
+        for (cap, value) in heard(list) {
+            if cap == Cap::Sts {
+                if self.heed_sts(&value, turn) {
+                    return;
+                }
+            } else if let Some(link) = self.link_mut() {
+                link.values.set(cap, value);
+            }
+        }
+        let caps: CapSet = heard(list).map(|(cap, _)| cap).collect();
+        let had = self.caps_of_link();
+        for group in groups(wanted(caps.union(had)).difference(had)) {
+            require(turn, group);
+        }
+        self.caps_changed(turn);
+        if caps.has(Cap::Sasl) && had.has(Cap::Sasl) {
+            self.log_in_late(turn);
+        }
+    }
+
+    fn caps_changed(&mut self, turn: &mut Turn) {
+        if self.link().is_some_and(|link| link.welcomed) {
+            self.face_link(turn);
+        }
+    }
+
+    /// Capabilities whose values clients have not been told. They are told them with the next NEW.
+    pub(super) fn take_new_values(&mut self, caps: CapSet) -> CapSet {
+        let values = self.link().map(|link| link.values.for_clients(caps));
+        let values = values.unwrap_or_default();
+        let old = std::mem::replace(&mut self.face.values, values);
+        let is_new = |cap: &Cap| old.get(*cap) != self.face.values.get(*cap);
+        caps.iter().filter(is_new).collect()
+    }
+
+    /// `CAP nick NEW` or `DEL`, and other lists. Values stand in LS and NEW alone, for who can read them.
+    pub(super) fn tell_caps(&self, to: ClientId, word: &[u8], caps: CapSet, turn: &mut Turn) {
+        let version = self.clients.get(&to).map_or(0, |client| client.version);
+        let with_values = version >= 302 && matches!(word, b"LS" | b"NEW");
+        let value = |cap| own_value(cap).or_else(|| self.face.values.get(cap));
+        let words = caps.iter().map(|cap| match value(cap) {
+            Some(value) if with_values => format!("{}={value}", cap.name()),
+            _ => cap.name().to_owned(),
+        });
+        let line = LineBuilder::from(self.settings.server.as_bytes(), b"CAP")
+            .param(self.nick())
+            .param(word)
+            .trailing(words.collect::<Vec<_>>().join(" ").as_bytes());
+        turn.tell(to, line.build());
     }
 }

@@ -32,7 +32,7 @@ pub(super) static CHANNELS: Feature = Feature {
 };
 
 /// Members beyond this are not kept; NAMES of such a channel is the server's.
-pub(super) const MAX_MEMBERS: usize = 50_000;
+pub(super) const MAX_MEMBERS: usize = 150_000;
 /// No nick is so long; one that is would only cost memory.
 pub(super) const MAX_NICK: usize = 128;
 
@@ -119,6 +119,7 @@ impl Network {
         {
             known.add(nick);
         }
+        self.met(&received.line);
         self.record_line(received, &channel, Kind::Event, turn);
     }
 
@@ -208,14 +209,16 @@ impl Network {
         for client in self.clients.values_mut() {
             client.arriving.remove(channel);
         }
+        self.forget_strangers();
         self.publish(turn);
     }
 
     fn forget_member(&mut self, channel: &Name, nick: &[u8]) {
-        let nick = self.name(nick);
+        let name = self.name(nick);
         if let Some(channel) = self.channel_mut(channel) {
-            channel.members.remove(&nick);
+            channel.members.remove(&name);
         }
+        self.lost_sight(nick);
     }
 
     /// One line, filed under every channel the person was on.
@@ -233,15 +236,13 @@ impl Network {
             .values_mut()
             .filter_map(|channel| channel.members.remove(&nick).map(|_| channel.name.clone()))
             .collect();
-        let freed = nick.is(&self.wanted_nick);
+        link.people.forget(&nick);
         if shared.is_empty() {
             self.pass_on(received, Audience::All, turn);
         } else {
             let line = super::record::shown(received, turn.now);
             self.record(line, &shared, Kind::Event, None, turn);
         }
-        if freed {
-            self.retry_nick(turn);
-        }
+        self.nick_is_free(nick.as_bytes(), turn);
     }
 }

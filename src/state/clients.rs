@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{HistoryRules, Replay};
 use crate::history::{EntryId, Missed, MissedTarget, Only};
-use crate::wire::{CapSet, CaseMapping, Name, Timestamp};
+use crate::wire::{Cap, CapSet, CaseMapping, Name, Timestamp};
 
 use super::Network;
+use super::away::Reason;
+use super::chathistory::ON_REQUEST;
 use super::coverage::Coverage;
+use super::metadata::Keys;
+use super::multiline::Draft;
 use super::positions::{Covered, Proof};
 use super::status::ClientStatus;
 use super::turn::{Action, ClientId, Ticks, Turn, View};
@@ -31,6 +35,9 @@ pub struct Newcomer {
     /// The nick it registered with.
     #[serde(with = "crate::wire::latin1")]
     pub nick: bytes::Bytes,
+    /// What it said by AWAY before it attached; empty: that its user is there.
+    #[serde(with = "crate::wire::latin1::option")]
+    pub away: Option<bytes::Bytes>,
     /// What the store knows that it may have missed, up to `through`.
     #[serde(skip)]
     pub missed: Vec<MissedTarget>,
@@ -58,6 +65,18 @@ pub(super) struct Attached {
     pub(super) own: EntryId,
     /// When it last did anything but PING and PONG.
     pub(super) active_at: Ticks,
+    /// Whom it wants to know of (MONITOR).
+    pub(super) monitor: BTreeSet<Name>,
+    /// The metadata it wants to be told.
+    pub(super) subscriptions: Keys,
+    /// The message of several lines that it is saying.
+    pub(super) draft: Option<Box<Draft>>,
+    /// It is here without its user (`AWAY *`).
+    pub(super) absent: bool,
+    /// It logged in here by SASL: what it hears of `sasl` it would take for ours, and send our password to the network.
+    own_sasl: bool,
+    /// Why its user is away.
+    pub(super) away: Option<Reason>,
 }
 
 /// Targets to be introduced, in order. Emptiness is asked for each line, membership only when not empty.
@@ -97,6 +116,7 @@ impl Arriving {
 impl Attached {
     fn new(newcomer: Newcomer, head: EntryId, turn: &Turn) -> Self {
         Self {
+            own_sasl: newcomer.caps.has(Cap::Sasl),
             name: newcomer.name,
             address: newcomer.address,
             since: turn.now.time,
@@ -108,7 +128,26 @@ impl Attached {
             given: head,
             own: EntryId::default(),
             active_at: turn.now.ticks,
+            monitor: BTreeSet::new(),
+            subscriptions: Keys::new(),
+            draft: None,
+            absent: newcomer.away.as_deref() == Some(b"*"),
+            away: None,
         }
+    }
+
+    /// Which of the server's capabilities it is told of as they come and go.
+    pub(super) fn follows(&self, caps: CapSet) -> CapSet {
+        let mut caps = caps;
+        if self.own_sasl {
+            caps.remove(Cap::Sasl);
+        }
+        caps
+    }
+
+    /// Whether its being attached says that the user is there.
+    pub(super) fn counts_for_presence(&self) -> bool {
+        !self.absent
     }
 
     pub(super) fn view(&self) -> View {
@@ -141,9 +180,22 @@ impl Attached {
         self.coverage.introduce(target, position, head, self.head)
     }
 
+    /// A channel has another name.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) {
+        self.coverage.rename(old, new);
+        if self.arriving.contains(old) {
+            self.arriving.remove(old);
+            self.arriving.push(new.clone());
+        }
+    }
+
     /// The network compares names in another way from now on.
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         self.coverage.refold(mapping);
+        self.monitor = std::mem::take(&mut self.monitor)
+            .iter()
+            .map(|nick| nick.refold(mapping))
+            .collect();
         let arriving = std::mem::take(&mut self.arriving).order.into_iter();
         arriving.for_each(|target| self.arriving.push(target.refold(mapping)));
     }
@@ -152,19 +204,38 @@ impl Attached {
 impl Network {
     /// Admits a client: tells it everything and gives it every later line.
     pub fn attach(&mut self, newcomer: Newcomer, turn: &mut Turn) {
-        let missed = self.missed_by(&newcomer);
+        self.forget_unused(&newcomer.name, turn);
+        // Who can ask for what it wants is told nothing unasked.
+        let asks = !newcomer.caps.intersection(ON_REQUEST).is_empty();
+        let missed = match asks && self.is_bound() {
+            true => BTreeMap::new(),
+            false => self.missed_by(&newcomer),
+        };
         let head = self.head();
         let writes = self
             .positions
             .attach(&newcomer.name, head, missed, turn.now.time);
         turn.actions.extend(writes.into_iter().map(Action::Record));
-        let id = newcomer.id;
+        let (id, away) = (newcomer.id, newcomer.away.clone());
         let client = Attached::new(newcomer, head, turn);
         turn.push(Action::Admit(id));
         turn.push(Action::View(id, client.view()));
         self.clients.insert(id, client);
+        match away {
+            Some(text) => self.set_away(id, &text, turn),
+            None => self.come_back(id, turn),
+        }
         self.burst(id, turn);
         self.publish(turn);
+    }
+
+    /// Client names that nobody has used for long are forgotten when another client comes.
+    fn forget_unused(&mut self, newcomer: &str, turn: &mut Turn) {
+        let clients = &self.clients;
+        let writes = self.positions.forget_unused(turn.now, |name| {
+            name == newcomer || clients.values().any(|client| client.name == name)
+        });
+        turn.actions.extend(writes.into_iter().map(Action::Record));
     }
 
     /// What the store is to be asked for a client of this name that wants to attach. The answer and
@@ -292,6 +363,16 @@ impl Network {
         }
     }
 
+    /// What a client of this name said last came back when it was gone. Had it everything before, it has this too.
+    pub(super) fn own_line_of_gone(&mut self, name: &str, id: EntryId, turn: &mut Turn) {
+        let has_all = self.positions.behind(name).next().is_none();
+        if has_all && self.positions.mark(name) == id.before() {
+            let time = turn.now.time;
+            let writes = self.positions.prove_live(name, id, time, |_, _| None);
+            turn.actions.extend(writes.into_iter().map(Action::Record));
+        }
+    }
+
     /// A client said more than fits in a line; nothing of it is taken.
     pub fn too_long(&mut self, from: ClientId, turn: &mut Turn) {
         turn.tell(
@@ -305,9 +386,15 @@ impl Network {
     /// The client is gone. `proof`: what an orderly close proves.
     pub fn detach(&mut self, from: ClientId, proof: &Proof, turn: &mut Turn) {
         self.proved(from, proof, turn);
-        if self.clients.remove(&from).is_some() {
+        if let Some(client) = self.clients.remove(&from) {
             self.outgoing.forget(from, turn);
-            self.pending.forget(from);
+            self.pending.forget(from, &client.name);
+            self.forget_applicant(from, turn);
+            self.leave_behind_away(turn);
+            self.forget_strangers();
+            self.monitor_upstream(turn);
+            self.unsubscribe_for(&client.subscriptions, turn);
+            self.replies.forget(from);
             self.publish(turn);
         }
     }

@@ -115,6 +115,13 @@ impl Coverage {
         }
     }
 
+    /// A target has another name.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) {
+        if let Some(given) = self.0.remove(old) {
+            self.0.insert(new.clone(), given);
+        }
+    }
+
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         self.0 = std::mem::take(&mut self.0)
             .into_iter()

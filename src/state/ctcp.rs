@@ -23,7 +23,7 @@ impl Network {
         let latest = self
             .clients
             .iter()
-            .max_by_key(|(_, client)| client.active_at);
+            .max_by_key(|(_, client)| (client.counts_for_presence(), client.active_at));
         if let Some((id, _)) = latest {
             self.pass_on(received, Audience::One(*id), turn);
         }

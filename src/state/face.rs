@@ -9,11 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::history::{Fact, Write};
 use crate::wire::{Cap, CapSet, CaseMapping, Isupport, LineBuilder, Name, latin1};
 
-use super::turn::{Action, Audience, ClientId, Turn};
+use super::capabilities::Values;
+use super::turn::{Action, Audience, Turn};
 use super::{Network, Settings};
 
 /// Tells clients that no tag of theirs is passed on.
 pub(super) const TAGS_DENIED: &[u8] = b"CLIENTTAGDENY=*";
+
+/// Whether a token is about tags of clients: theirs, when there is one, holds where tags are passed on.
+pub(super) fn is_tags_denied(token: &[u8]) -> bool {
+    let key = token.strip_prefix(b"-").unwrap_or(token);
+    key.split(|b| *b == b'=').next() == Some(b"CLIENTTAGDENY")
+}
 
 /// What clients take for true.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +42,8 @@ pub(super) struct Face {
     pub(super) takes_tags: bool,
     /// Capabilities of the server's that are on offer.
     pub(super) caps: CapSet,
+    /// What stands behind `=` in them.
+    pub(super) values: Values,
     /// Channels that clients have windows for.
     pub(super) channels: BTreeSet<Name>,
 }
@@ -51,6 +60,7 @@ impl Face {
             isupport: Isupport::default(),
             takes_tags: false,
             caps: CapSet::default(),
+            values: Values::default(),
             channels: BTreeSet::new(),
         }
     }
@@ -73,11 +83,16 @@ impl Network {
         self.show_nick(&nick, turn);
         let mut changes = Isupport::changes(&self.face.isupport, &isupport);
         let takes_tags = self.caps_of_link().has(Cap::MessageTags);
-        if takes_tags != std::mem::replace(&mut self.face.takes_tags, takes_tags) {
-            changes.push(if takes_tags {
-                b"-CLIENTTAGDENY".to_vec()
-            } else {
-                TAGS_DENIED.to_vec()
+        let changed = takes_tags != std::mem::replace(&mut self.face.takes_tags, takes_tags);
+        if changed || !takes_tags {
+            changes.retain(|token| !is_tags_denied(token));
+        }
+        if changed {
+            let own = isupport.tokens().into_iter().find(|t| is_tags_denied(t));
+            let none = || b"-CLIENTTAGDENY".to_vec();
+            changes.push(match takes_tags {
+                true => own.unwrap_or_else(none),
+                false => TAGS_DENIED.to_vec(),
             });
         }
         self.face.isupport = isupport;
@@ -157,13 +172,10 @@ impl Network {
     pub(super) fn show_caps(&mut self, caps: CapSet, turn: &mut Turn) {
         let old = std::mem::replace(&mut self.face.caps, caps);
         let (new, gone) = (caps.difference(old), old.difference(caps));
-        let listeners: Vec<ClientId> = self
-            .clients
-            .iter()
-            .filter(|(_, c)| c.version >= 302)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in listeners {
+        let new = new.union(self.take_new_values(caps));
+        let listeners = self.clients.iter().filter(|(_, c)| c.version >= 302);
+        let told = listeners.map(|(id, c)| (*id, c.follows(new), c.follows(gone)));
+        for (id, new, gone) in told.collect::<Vec<_>>() {
             if !new.is_empty() {
                 self.tell_caps(id, b"NEW", new, turn);
             }
@@ -216,6 +228,7 @@ impl Network {
             .for_each(|client| client.refold(mapping));
         self.positions.refold(mapping);
         self.saved.refold(mapping);
+        self.markers.refold(mapping);
         self.face.channels = std::mem::take(&mut self.face.channels)
             .iter()
             .map(|n| n.refold(mapping))

@@ -19,6 +19,7 @@ pub(super) enum Family {
     List,
     Lusers,
     Map,
+    Metadata,
     Modes,
     Motd,
     Names,
@@ -31,6 +32,16 @@ pub(super) enum Family {
     Who,
     Whois,
     Whowas,
+}
+
+impl Family {
+    /// Families of one slot have replies in common: one question of them is under way at a time.
+    pub(super) fn slot(self) -> Self {
+        match self {
+            Self::Whowas => Self::Whois,
+            family => family,
+        }
+    }
 }
 
 /// The replies of a family.
@@ -84,6 +95,13 @@ static FAMILIES: &[Replies] = &[
         &[250, 265, 266],
     ),
     replies(Family::Map, b"MAP", &[6, 15, 16, 18, 270], &[7, 17], &[]),
+    replies(
+        Family::Metadata,
+        b"METADATA",
+        &[760, 761, 766, 768, 769, 770, 771, 772, 774],
+        &[762],
+        &[],
+    ),
     replies(Family::Modes, b"MODE", &[], &[324], &[329]),
     replies(Family::Motd, b"MOTD", &[372, 375], &[376, 422], &[]),
     replies(Family::Names, b"NAMES", &[353], &[366], &[]),
@@ -118,6 +136,11 @@ static FAMILIES: &[Replies] = &[
         &[],
     ),
 ];
+
+/// All of them.
+pub(super) fn all() -> &'static [Replies] {
+    FAMILIES
+}
 
 /// The replies of a family.
 pub(super) fn of(family: Family) -> &'static Replies {

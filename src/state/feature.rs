@@ -9,10 +9,12 @@ use bytes::Bytes;
 
 use crate::wire::{Cap, CapSet, Line};
 
+use super::labels::{self, ReplyId};
 use super::turn::{ClientId, Turn, View};
 use super::{
-    Network, away, batches, capabilities, channels, identity, invite, joins, liveness, messages,
-    modes, names, nicks, service, support, topics, who,
+    Network, away, batches, capabilities, channels, chathistory, identity, invite, joins, liveness,
+    messages, metadata, modes, monitor, multiline, names, networks, nicks, playback, read_marker,
+    redaction, rename, replies, sasl, search, service, support, topics, who,
 };
 
 /// One subject of the protocol.
@@ -43,6 +45,8 @@ pub(super) struct Offer(pub(super) Cap, pub(super) Source);
 pub(super) enum Source {
     /// carom has it whatever the server can: offered always.
     Ours,
+    /// carom has it wherever there is a network: not in a lobby.
+    OursWhenBound,
     /// carom passes it on: offered while the server has it.
     Server,
 }
@@ -64,7 +68,18 @@ impl<H> Rule<H> {
 }
 
 pub(super) type OnServer = fn(&mut Network, &Received<'_>, &mut Turn);
-pub(super) type OnClient = fn(&mut Network, &Asked<'_>, &mut Turn);
+pub(super) type OnClient = fn(&mut Network, &Asked<'_>, &mut Turn) -> Answer;
+
+/// When a client's line is dealt with: its credit comes back, and its label has its answer. A rule tells the
+/// client what it has to tell; that it is labelled, and how, is not its business.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// What this turn told the client, or put into its queue, is the answer.
+    Now,
+    /// It was handed to [`Network::forward`], [`Network::send_for`] or [`Network::queue_said`], which end it.
+    Later,
+}
 
 /// The form of a command's lines for clients that lack its capability. Writes the line without tags;
 /// writes nothing when the line is not for such a client.
@@ -80,6 +95,8 @@ pub(super) struct Received<'a> {
     pub(super) line: Line<'a>,
     /// Its bytes, to be shared.
     pub(super) raw: &'a Bytes,
+    /// The other lines of the message, when it has several: the value of `compound`'s tag.
+    pub(super) lines: Option<&'a [u8]>,
 }
 
 impl Received<'_> {
@@ -95,6 +112,8 @@ pub(super) struct Asked<'a> {
     pub(super) from: ClientId,
     /// The view of it.
     pub(super) line: Line<'a>,
+    /// Its label, if it has one.
+    pub(super) reply: Option<ReplyId>,
 }
 
 static FEATURES: &[&Feature] = &[
@@ -102,19 +121,37 @@ static FEATURES: &[&Feature] = &[
     &batches::BATCHES,
     &capabilities::CAPABILITIES,
     &channels::CHANNELS,
+    &chathistory::CHATHISTORY,
     &identity::IDENTITY,
     &invite::INVITE,
     &joins::JOINS,
+    &labels::LABELS,
     &liveness::LIVENESS,
     &messages::MESSAGES,
+    &metadata::METADATA,
     &modes::MODES,
+    &monitor::MONITOR,
+    &multiline::MULTILINE,
     &names::NAMES,
+    &networks::NETWORKS,
     &nicks::NICKS,
+    &playback::PLAYBACK,
+    &read_marker::READ_MARKERS,
+    &redaction::REDACTION,
+    &rename::RENAME,
+    &replies::REPLIES,
+    &sasl::SASL,
+    &search::SEARCH,
     &service::SERVICE,
     &support::SUPPORT,
     &topics::TOPICS,
     &who::WHO,
 ];
+
+/// All of them.
+pub(super) fn features() -> &'static [&'static Feature] {
+    FEATURES
+}
 
 type Table<H> = BTreeMap<&'static [u8], &'static Rule<H>>;
 

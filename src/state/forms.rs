@@ -3,20 +3,30 @@
 
 use crate::wire::{Cap, Line, Tags};
 
-use super::feature;
 use super::turn::{Shown, View};
+use super::{compound, feature};
 
 /// What a line wears beside its own content.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Dress<'a> {
+    /// The label of the question it answers, escaped.
+    pub label: Option<&'a [u8]>,
     /// The batch it belongs to.
     pub batch: Option<&'a [u8]>,
     /// Text put before what is said, for clients without server-time.
     pub stamp: &'a [u8],
 }
 
-/// Appends the line with its line end; appends nothing when the line is not for such a client.
+/// Appends the line with its line end, or the lines of a message that has several; appends nothing when it is
+/// not for such a client.
 pub fn encode(shown: &Shown, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
+    if !compound::encode(shown, view, dress, out) {
+        encode_one(shown, view, dress, out);
+    }
+}
+
+/// Appends one line.
+pub(super) fn encode_one(shown: &Shown, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
     let Ok(line) = Line::parse(&shown.line) else {
         return;
     };
@@ -37,7 +47,14 @@ pub fn encode(shown: &Shown, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
 
 fn write_tags(shown: &Shown, line: &Line<'_>, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    if let Some(batch) = dress.batch {
+    if let Some(label) = dress.label
+        && view.caps.has(Cap::LabeledResponse)
+    {
+        write_tag(b"label", label, start, out);
+    }
+    if let Some(batch) = dress.batch
+        && view.caps.has(Cap::Batch)
+    {
         write_tag(b"batch", batch, start, out);
     }
     // A numeric is an answer, not an event: nobody needs to know when it happened.
@@ -54,6 +71,8 @@ fn write_tags(shown: &Shown, line: &Line<'_>, view: View, dress: Dress<'_>, out:
     for (key, value) in Tags::new(&shown.tags) {
         let wanted = match key {
             b"account" => view.caps.has(Cap::AccountTag),
+            compound::LINES => false,
+            compound::JOINED => view.caps.has(Cap::Multiline),
             _ => view.caps.has(Cap::MessageTags),
         };
         if wanted {
@@ -121,8 +140,8 @@ mod tests {
             &shown,
             view,
             Dress {
-                batch: None,
                 stamp: stamp.as_bytes(),
+                ..Dress::default()
             },
             &mut out,
         );

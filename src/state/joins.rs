@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::wire::{LineBuilder, Name};
 
-use super::feature::{Asked, Feature, NOTHING, Received, Rule};
+use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::outgoing::Lane;
-use super::turn::{Action, Audience, Turn};
+use super::turn::{Audience, Turn};
 use super::{Network, REPLY_TIMEOUT, Timer};
 
 pub(super) static JOINS: Feature = Feature {
@@ -164,11 +164,22 @@ impl Network {
         self.queue(None, Lane::Bulk, line.build(), turn);
     }
 
+    /// Channels that would not let us in before may do so now.
+    pub(super) fn rejoin_after_login(&mut self, turn: &mut Turn) {
+        for (channel, _) in self.wanted_channels() {
+            let timer = Timer::Rejoin(channel.clone());
+            if self.timers.is_set(&timer) {
+                self.timers.cancel(&timer);
+                self.rejoin(&channel, turn);
+            }
+        }
+    }
+
     /// Channels we are on already are not joined again; the rest goes to the server.
-    fn ask_join(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_join(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let list = asked.line.param(0).unwrap_or_default();
         if list == b"0" {
-            return self.ask_part_all(asked, turn);
+            return self.ask_part_all(turn);
         }
         let mut keys = asked
             .line
@@ -189,13 +200,13 @@ impl Network {
             }
         }
         if line.count() == 0 {
-            return turn.push(Action::Credit(asked.from, 1));
+            return Answer::Now;
         }
-        self.send_for(asked, line.build(), turn);
+        self.send_for(asked, line.build(), turn)
     }
 
     /// JOIN 0 leaves every channel.
-    fn ask_part_all(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_part_all(&mut self, turn: &mut Turn) -> Answer {
         let channels: Vec<Name> = self
             .link()
             .map(|link| link.channels.keys().cloned().collect())
@@ -205,11 +216,11 @@ impl Network {
             let part = LineBuilder::new(b"PART").param(channel.as_bytes()).build();
             self.queue(None, Lane::Interactive, part, turn);
         }
-        turn.push(Action::Credit(asked.from, 1));
+        Answer::Now
     }
 
     /// A channel that is wanted but not joined is given up without a word to the server.
-    fn ask_part(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_part(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let list = asked.line.param(0).unwrap_or_default();
         let mut at_server = false;
         for channel in list.split(|b| *b == b',').filter(|c| !c.is_empty()) {
@@ -227,7 +238,7 @@ impl Network {
         }
         match at_server {
             true => self.forward(asked, turn),
-            false => turn.push(Action::Credit(asked.from, 1)),
+            false => Answer::Now,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::wire::LineBuilder;
 
-use super::feature::{Asked, Feature, NOTHING, Received, Rule};
+use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::turn::{Action, Turn};
 use super::upstream::Loss;
 use super::{Network, Timer};
@@ -13,14 +13,12 @@ use super::{Network, Timer};
 pub(super) static LIVENESS: Feature = Feature {
     server: &[
         Rule::new(b"PING", 0, Network::on_ping),
-        Rule::new(b"PONG", 0, |_, _, _| {}),
+        Rule::new(b"PONG", 0, Network::on_pong),
         Rule::new(b"ERROR", 0, Network::on_error),
     ],
     client: &[
-        Rule::new(b"PING", 0, Network::ask_ping),
-        Rule::new(b"PONG", 0, |_, asked, turn| {
-            turn.push(Action::Credit(asked.from, 1));
-        }),
+        Rule::new(b"PING", 1, Network::ask_ping),
+        Rule::new(b"PONG", 0, |_, _, _| Answer::Now),
         Rule::new(b"QUIT", 0, Network::ask_quit),
     ],
     ..NOTHING
@@ -60,22 +58,25 @@ impl Network {
         }
     }
 
-    fn ask_ping(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_ping(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let server = self.settings.server.as_bytes();
-        let token = asked.line.param(0).unwrap_or(server);
+        let token = asked.line.param(0).unwrap_or_default();
+        // The second parameter is the server that is meant (RFC 2812 section 3.7.2): whoever that is, we answer.
+        let meant = asked.line.param(1).unwrap_or(server);
         let pong = LineBuilder::from(server, b"PONG")
-            .param(server)
+            .param(meant)
             .trailing(token)
             .build();
-        self.answer(asked, pong, turn);
+        self.answer(asked, pong, turn)
     }
 
     /// QUIT only detaches.
-    fn ask_quit(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_quit(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         turn.push(Action::Dismiss(
             asked.from,
             "Goodbye: you stay on the network".to_owned(),
         ));
+        Answer::Now
     }
 
     pub(super) fn watch_liveness(&mut self, turn: &Turn) {

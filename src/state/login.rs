@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::config::Secret;
 use crate::wire::{Cap, CapSet, Line, LineBuilder};
 
-use super::capabilities::{offered_at_login, requested};
-use super::login_name::{Claim, from_pass, from_sasl};
+use super::capabilities::{offered_at_login, own_value, requested};
+use super::login_name::{Claim, LoginName, from_pass, from_sasl};
 
 /// At most so many lines before login.
 const MAX_LINES: u32 = 64;
@@ -28,10 +28,44 @@ pub enum Step {
     /// Read no further: check the first of these claims whose user (and network) exists, then call
     /// [`Login::checked`].
     Check(Vec<Claim>),
+    /// Read no further: look for whom the certificate that the client shows may log in, then call [`Login::checked`].
+    Certificate(Named),
+    /// The connection is for the network with this number; when there is none, [`Login::unbound`] says so.
+    Bind(String),
     /// The client has logged in and said all it has to say.
     Done,
     /// Say ERROR with this reason and close.
     Close(String),
+}
+
+/// Whom a client with a certificate says it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Named {
+    /// Whom the certificate has to belong to; `None`: to whomever it belongs.
+    pub name: Option<LoginName>,
+    /// What USER may add, a network or client.
+    pub added: Option<LoginName>,
+}
+
+impl Named {
+    /// The login, once it is known whose certificate it is. `None`: what was said contradicts itself.
+    pub fn of_user(self, user: &str) -> Option<LoginName> {
+        let name = self.name.unwrap_or_else(|| LoginName {
+            user: user.to_owned(),
+            ..LoginName::default()
+        });
+        match &self.added {
+            Some(added) => name.completed_by(added),
+            None => Some(name),
+        }
+    }
+}
+
+/// SASL mechanisms we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mechanism {
+    Plain,
+    External,
 }
 
 /// How a check was asked for, hence how its outcome is told.
@@ -53,9 +87,13 @@ pub struct Login {
     negotiating: bool,
     /// The nick it registers with.
     pub nick: Option<Bytes>,
+    /// What it said by AWAY (pre-away); empty: that its user is there.
+    pub away: Option<Bytes>,
     username: Option<String>,
     pass: Option<Secret>,
-    payload: Option<String>,
+    payload: Option<(Mechanism, String)>,
+    /// Whether it has shown a certificate in its TLS handshake.
+    has_certificate: bool,
     tries: u32,
     checking: Option<Means>,
     user: Option<String>,
@@ -72,13 +110,30 @@ impl Login {
             caps: CapSet::default(),
             negotiating: false,
             nick: None,
+            away: None,
             username: None,
             pass: None,
             payload: None,
+            has_certificate: false,
             tries: 0,
             checking: None,
             user: None,
             hinted: false,
+        }
+    }
+
+    /// The same client, which has shown a certificate in its TLS handshake, or has not.
+    #[must_use]
+    pub fn with_certificate(mut self, has_certificate: bool) -> Self {
+        self.has_certificate = has_certificate;
+        self
+    }
+
+    /// What it may log in by, as SASL names it.
+    fn mechanisms(&self) -> &'static str {
+        match self.has_certificate {
+            true => "PLAIN,EXTERNAL",
+            false => "PLAIN",
         }
     }
 
@@ -118,6 +173,18 @@ impl Login {
             b"NICK" => self.on_nick(line),
             b"USER" => self.on_user(line),
             b"AUTHENTICATE" => self.on_authenticate(line),
+            b"BOUNCER"
+                if line
+                    .param(0)
+                    .is_some_and(|word| word.eq_ignore_ascii_case(b"BIND")) =>
+            {
+                self.on_bind(line.param(1).unwrap_or_default())
+            }
+            b"AWAY" if self.caps.has(Cap::PreAway) => {
+                let text = line.param(0).unwrap_or_default();
+                self.away = Some(Bytes::copy_from_slice(text));
+                Vec::new()
+            }
             b"PING" => {
                 let server = self.server.as_bytes();
                 let pong = LineBuilder::from(server, b"PONG").param(server);
@@ -151,6 +218,40 @@ impl Login {
         vec![Step::Say(line.build())]
     }
 
+    /// soju.im/bouncer-networks: which of the user's networks this connection is for.
+    fn on_bind(&self, netid: &[u8]) -> Vec<Step> {
+        if self.user.is_some() {
+            return vec![Step::Bind(String::from_utf8_lossy(netid).into_owned())];
+        }
+        vec![self.bind_refused(
+            b"ACCOUNT_REQUIRED",
+            b"",
+            "Log in before you bind to a network",
+        )]
+    }
+
+    fn bind_refused(&self, code: &[u8], netid: &[u8], text: &str) -> Step {
+        let line = LineBuilder::from(self.server.as_bytes(), b"FAIL")
+            .param(b"BOUNCER")
+            .param(code)
+            .param(b"BIND");
+        let line = if netid.is_empty() {
+            line
+        } else {
+            line.param(netid)
+        };
+        Step::Say(line.trailing(text.as_bytes()).build())
+    }
+
+    /// The user has no such network.
+    pub fn unbound(&self, netid: &str) -> Step {
+        self.bind_refused(
+            b"INVALID_NETID",
+            netid.as_bytes(),
+            "You have no such network",
+        )
+    }
+
     fn on_cap(&mut self, line: &Line<'_>) -> Vec<Step> {
         let Some(word) = line.param(0) else {
             return self.need_more_params(b"CAP");
@@ -175,7 +276,7 @@ impl Login {
                 let line = self
                     .numeric(410)
                     .param(&word)
-                    .trailing(b"Invalid CAP command");
+                    .trailing(b"Invalid CAP subcommand");
                 vec![Step::Say(line.build())]
             }
         }
@@ -192,10 +293,15 @@ impl Login {
         }
         let offered = self.offered();
         let names = offered.iter().map(|cap| match cap {
-            Cap::Sasl if version >= 302 => "sasl=PLAIN",
-            cap => cap.name(),
+            Cap::Sasl if version >= 302 => format!("{cap}={}", self.mechanisms()),
+            cap => match own_value(cap) {
+                Some(value) if version >= 302 => format!("{cap}={value}"),
+                _ => cap.name().to_owned(),
+            },
         });
-        vec![self.cap_line(b"LS", &names.collect::<Vec<_>>())]
+        let names: Vec<String> = names.collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        vec![self.cap_line(b"LS", &names)]
     }
 
     fn offered(&self) -> CapSet {
@@ -279,27 +385,32 @@ impl Login {
         }
         match self.payload.take() {
             None => self.on_mechanism(word),
-            Some(payload) => self.on_payload(payload, word),
+            Some((mechanism, payload)) => self.on_payload(mechanism, payload, word),
         }
     }
 
     fn on_mechanism(&mut self, mechanism: &[u8]) -> Vec<Step> {
-        if mechanism.eq_ignore_ascii_case(b"PLAIN") {
-            self.payload = Some(String::new());
+        let known = match mechanism.to_ascii_uppercase().as_slice() {
+            b"PLAIN" => Some(Mechanism::Plain),
+            b"EXTERNAL" if self.has_certificate => Some(Mechanism::External),
+            _ => None,
+        };
+        if let Some(known) = known {
+            self.payload = Some((known, String::new()));
             return vec![Step::Say(
                 LineBuilder::new(b"AUTHENTICATE").param(b"+").build(),
             )];
         }
         let known = self
             .numeric(908)
-            .param(b"PLAIN")
+            .param(self.mechanisms().as_bytes())
             .trailing(b"are available SASL mechanisms");
         let mut steps = vec![Step::Say(known.build())];
         steps.extend(self.sasl_failed());
         steps
     }
 
-    fn on_payload(&mut self, mut payload: String, piece: &[u8]) -> Vec<Step> {
+    fn on_payload(&mut self, mechanism: Mechanism, mut payload: String, piece: &[u8]) -> Vec<Step> {
         if piece.len() > CHUNK || payload.len() + piece.len() > MAX_PAYLOAD {
             return vec![Step::Say(
                 self.numeric(905).trailing(b"SASL message too long").build(),
@@ -309,20 +420,22 @@ impl Login {
             payload.push_str(&String::from_utf8_lossy(piece));
         }
         if piece.len() == CHUNK {
-            self.payload = Some(payload);
+            self.payload = Some((mechanism, payload));
             return Vec::new();
         }
-        let claims = read_plain(&payload).map(|(account, password)| {
-            from_sasl(
-                &account,
-                &password,
-                self.username.as_deref().unwrap_or_default(),
-            )
-        });
-        match claims {
-            Some(claims) => {
+        let username = self.username.as_deref().unwrap_or_default();
+        let check = match mechanism {
+            Mechanism::Plain => read_plain(&payload)
+                .map(|(account, password)| Step::Check(from_sasl(&account, &password, username))),
+            Mechanism::External => read_external(&payload).map(|name| {
+                let added = LoginName::parse(username);
+                Step::Certificate(Named { name, added })
+            }),
+        };
+        match check {
+            Some(check) => {
                 self.checking = Some(Means::Sasl);
-                vec![Step::Check(claims)]
+                vec![check]
             }
             None => self.sasl_failed(),
         }
@@ -426,6 +539,15 @@ fn read_plain(payload: &str) -> Option<(String, String)> {
     let (authorization, account, password) = (parts.next()?, parts.next()?, parts.next()?);
     let own = authorization.is_empty() || authorization == account;
     (own && !account.is_empty()).then(|| (account.to_owned(), password.to_owned()))
+}
+
+/// RFC 4422 appendix A: the authorization identity, or nothing. `None`: nobody can be called so.
+fn read_external(payload: &str) -> Option<Option<LoginName>> {
+    let text = String::from_utf8(STANDARD.decode(payload).ok()?).ok()?;
+    match text.as_str() {
+        "" => Some(None),
+        name => LoginName::parse(name).map(Some),
+    }
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_login_is_read() {
+    fn rule_1_every_form_of_a_login_is_read() {
         for (text, expected) in [
             ("alice", Some(name("alice", "", ""))),
             ("alice/net", Some(name("alice", "net", ""))),

@@ -6,7 +6,10 @@ const USER: &str = "alice";
 
 /// What a client that says these lines in one flight is told. Alice's password is `secret`.
 fn flight(lines: &[&str]) -> Vec<String> {
-    let mut login = Login::new("carom.test");
+    flight_of(Login::new("carom.test"), lines)
+}
+
+fn flight_of(mut login: Login, lines: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
     for line in lines {
         all.extend(told(&mut login, line));
@@ -26,7 +29,22 @@ fn told(login: &mut Login, line: &str) -> Vec<String> {
         match step {
             Step::Say(line) => told.push(String::from_utf8(line.to_vec()).expect("text")),
             Step::Done => told.push("done".to_owned()),
+            Step::Bind(netid) if netid == "1" => told.push("bound: 1".to_owned()),
+            Step::Bind(netid) => steps.push_front(login.unbound(&netid)),
             Step::Close(why) => told.push(format!("close: {why}")),
+            Step::Certificate(named) => {
+                // It is alice's.
+                let asked = named.name.as_ref().is_none_or(|name| name.user == USER);
+                let name = named.of_user(USER).filter(|_| asked);
+                told.push(name.as_ref().map_or_else(
+                    || "shown: nobody's".to_owned(),
+                    |name| {
+                        let network = name.network.as_deref().unwrap_or("-");
+                        format!("shown: {}/{network}@{}", name.user, name.client)
+                    },
+                ));
+                steps.extend(login.checked(name.map(|name| name.user)));
+            }
             Step::Check(claims) => {
                 let right = claims.iter().find(|c| {
                     c.name.user == USER && c.password.reveal() == "secret" && !c.needs_network
@@ -64,7 +82,7 @@ const LOGGED_IN: [&str; 2] = [
 ];
 
 #[test]
-fn weechat_with_a_server_password() {
+fn rule_2_weechat_with_a_server_password() {
     let told = flight(&[
         "PASS secret",
         "CAP LS 302",
@@ -97,7 +115,7 @@ fn weechat_with_sasl() {
 }
 
 #[test]
-fn irssi_joins_before_it_registers() {
+fn rule_4_irssi_joins_before_it_registers() {
     let told = outcome(&[
         "CAP LS 302",
         "JOIN :",
@@ -124,7 +142,7 @@ fn catgirl_asks_before_it_lists() {
         "CAP END",
     ]);
     assert_eq!(told[0], ":carom.test CAP * ACK :sasl");
-    assert!(told[1].ends_with(" sasl server-time znc.in/self-message znc.in/server-time-iso"));
+    assert!(told[1].contains(" sasl server-time setname ") && !told[1].contains("draft/multiline"));
     assert!(!told[1].contains('='), "{}", told[1]);
     assert_eq!(told[3], ":carom.test CAP zed ACK :server-time message-tags");
     assert_eq!(
@@ -169,7 +187,8 @@ fn senpai_and_goguma_pipeline_everything() {
         3
     );
     assert!(told.contains(&":carom.test CAP * NAK :nonsense".to_owned()));
-    assert_eq!(told.iter().filter(|line| line.contains(" 451 ")).count(), 3);
+    assert_eq!(told.iter().filter(|line| line.contains(" 451 ")).count(), 2);
+    assert!(told.contains(&"bound: 1".to_owned()));
     assert!(!told.iter().any(|line| line.contains("FAIL")));
     assert_eq!(told.last().map(String::as_str), Some("done"));
 }
@@ -210,7 +229,7 @@ fn any_order_will_do() {
 }
 
 #[test]
-fn a_password_may_come_late() {
+fn rule_3_a_password_may_come_late() {
     let mut login = Login::new("carom.test");
     assert_eq!(told(&mut login, "NICK zed"), [""; 0]);
     let hint = told(&mut login, "USER alice 0 * :Alice");
@@ -227,7 +246,7 @@ fn a_password_may_come_late() {
 }
 
 #[test]
-fn a_wrong_password_ends_the_connection_and_says_no_more() {
+fn rule_5_a_wrong_password_ends_the_connection_and_says_no_more() {
     let wrong = |pass, user| {
         let user = format!("USER {user} 0 * :x");
         outcome(&[&format!("PASS {pass}"), "NICK zed", &user])
@@ -289,4 +308,87 @@ fn nobody_talks_for_ever_before_login() {
         ["close: This is an IRC server"]
     );
     assert_eq!(flight(&["QUIT :x"]), ["close: Goodbye"]);
+}
+
+#[test]
+fn a_connection_is_bound_to_a_network_after_its_login() {
+    let mut login = Login::new("carom.test");
+    for line in [
+        "CAP LS 302",
+        "NICK alice",
+        "USER alice 0 * :Alice",
+        "CAP REQ :sasl",
+    ] {
+        told(&mut login, line);
+    }
+    let refused = told(&mut login, "BOUNCER BIND 1");
+    assert_eq!(
+        refused,
+        [":carom.test FAIL BOUNCER ACCOUNT_REQUIRED BIND :Log in before you bind to a network"]
+    );
+    told(&mut login, "AUTHENTICATE PLAIN");
+    told(
+        &mut login,
+        &format!(
+            "AUTHENTICATE {}",
+            STANDARD.encode(format!("\0{USER}\0secret"))
+        ),
+    );
+    let refused = told(&mut login, "BOUNCER BIND 9");
+    assert_eq!(
+        refused,
+        [":carom.test FAIL BOUNCER INVALID_NETID BIND 9 :You have no such network"]
+    );
+    assert_eq!(told(&mut login, "BOUNCER BIND 1"), ["bound: 1"]);
+    assert_eq!(told(&mut login, "CAP END"), ["done"]);
+}
+
+#[test]
+fn a_certificate_logs_in_whom_it_belongs_to() {
+    let told = |username: &str, name: &str| {
+        let name = match name {
+            "" => "AUTHENTICATE +".to_owned(),
+            name => payload(name),
+        };
+        let user = format!("USER {username} 0 * :z");
+        let login = Login::new("carom.test").with_certificate(true);
+        let lines = [
+            "CAP LS 302",
+            "NICK zed",
+            &user,
+            "CAP REQ :sasl",
+            "AUTHENTICATE external",
+            &name,
+            "CAP END",
+        ];
+        let told = flight_of(login, &lines);
+        assert!(told[0].contains(" sasl=PLAIN,EXTERNAL "), "{told:?}");
+        assert_eq!(told[2], "AUTHENTICATE +");
+        told[3..].to_vec()
+    };
+    for (username, name, shown) in [
+        ("zed", "", "shown: alice/-@"),
+        ("alice/net@wee", "", "shown: alice/net@wee"),
+        ("zed", "alice", "shown: alice/-@"),
+        ("zed", "Alice/net@wee", "shown: alice/net@wee"),
+        ("alice@wee", "alice/net", "shown: alice/net@wee"),
+    ] {
+        let expected = [&[shown][..], &LOGGED_IN, &["done"]].concat();
+        assert_eq!(told(username, name), expected, "{username} {name}");
+    }
+    let failed = ":carom.test 904 zed :SASL authentication failed";
+    for (username, name) in [("zed", "bob"), ("alice/one", "alice/two")] {
+        assert_eq!(told(username, name)[..2], ["shown: nobody's", failed]);
+    }
+    // Nobody can be called so: nothing is looked up.
+    assert_eq!(told("zed", "/net")[0], failed);
+}
+
+#[test]
+fn who_shows_no_certificate_is_not_offered_to_log_in_by_it() {
+    let told = flight(&["CAP LS 302", "NICK zed", "AUTHENTICATE EXTERNAL"]);
+    assert!(told[0].contains(" sasl=PLAIN "), "{told:?}");
+    let known = ":carom.test 908 zed PLAIN :are available SASL mechanisms";
+    let failed = ":carom.test 904 zed :SASL authentication failed";
+    assert_eq!(told[1..], [known, failed]);
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::history::{Kind, Write};
-use crate::wire::{Cap, Line, Name};
+use crate::history::{EntryId, Kind, Write};
+use crate::wire::{Cap, Line, Name, Tags};
 
-use super::feature::{Asked, Feature, Form, Offer, Received, Rule, Source};
-use super::record::client_tags;
+use super::feature::{Answer, Asked, Feature, Form, Offer, Received, Rule, Source};
+use super::pending::{Request, RequestId, What};
+use super::record::{client_tags, own_tags, shown};
+use super::routing::Answers;
 use super::turn::{Action, Audience, ClientId, Shown, Turn};
 use super::upstream::Sent;
-use super::{Network, ctcp};
+use super::{Network, ctcp, playback};
 
 pub(super) static MESSAGES: Feature = Feature {
     offers: &[
@@ -59,7 +61,7 @@ const MAX_TARGET: usize = 200;
 const MAX_UNREFUSED: usize = 64;
 
 /// Where a line from the server belongs.
-enum Place {
+pub(super) enum Place {
     /// Into the buffer of a channel or person.
     Buffer(Name),
     /// To all, unstored: the server speaks.
@@ -69,7 +71,7 @@ enum Place {
 }
 
 impl Network {
-    fn place(&self, line: &Line<'_>) -> Place {
+    pub(super) fn place(&self, line: &Line<'_>) -> Place {
         let target = line.param(0).unwrap_or_default();
         let bare = self.isupport().strip_status(target);
         if bare.len().max(line.nick().len()) > MAX_TARGET {
@@ -91,38 +93,56 @@ impl Network {
         }
     }
 
-    fn on_message(&mut self, received: &Received<'_>, turn: &mut Turn) {
+    pub(super) fn on_message(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let line = &received.line;
+        if self.is_me(line.nick()) && self.on_own_message(received, turn) {
+            return;
+        }
         if ctcp::is_ctcp(line.param(1).unwrap_or_default()) {
             return self.on_ctcp(received, turn);
         }
         match self.place(line) {
             Place::Buffer(target) => self.record_line(received, &target, Kind::Message, turn),
-            Place::Server => self.pass_on(received, Audience::All, turn),
+            Place::Server => self.pass_on(received, self.audience_of(turn), turn),
             Place::Nowhere => {}
         }
     }
 
     fn on_tagmsg(&mut self, received: &Received<'_>, turn: &mut Turn) {
-        if !matches!(self.place(&received.line), Place::Nowhere) {
-            self.pass_on(received, Audience::All, turn);
+        if self.is_me(received.line.nick()) && self.on_own_message(received, turn) {
+            return;
+        }
+        match self.place(&received.line) {
+            Place::Nowhere => {}
+            Place::Buffer(target) if is_reaction(received.line.tags()) => {
+                self.record_line(received, &target, Kind::Event, turn);
+            }
+            _ => self.pass_on(received, Audience::All, turn),
         }
     }
 
-    fn ask_message(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    pub(super) fn ask_message(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let targets = asked.line.param(0).unwrap_or_default();
+        let text = asked.line.param(1).unwrap_or_default();
+        if (targets.is_empty() || text.is_empty()) && self.server_labels() {
+            // The server says in its own words what is wrong, to whoever it is told.
+            return self.forward(asked, turn);
+        }
         if targets.is_empty() {
             let text = [b"No recipient given (", asked.line.command(), b")"].concat();
             return self.answer(asked, self.numeric(411).trailing(&text).build(), turn);
         }
-        if asked.line.param(1).unwrap_or_default().is_empty() {
+        if text.is_empty() {
             let line = self.numeric(412).trailing(b"No text to send").build();
             return self.answer(asked, line, turn);
         }
         let mut lines = Vec::new();
         for target in targets.split(|b| *b == b',').filter(|t| !t.is_empty()) {
-            if target.eq_ignore_ascii_case(b"*carom") {
-                self.ask_service(asked, turn);
+            if self.ask_service(target, asked, turn) {
+                continue;
+            }
+            if target.eq_ignore_ascii_case(playback::NAME) {
+                self.ask_playback(asked.line.param(1).unwrap_or_default(), asked, turn);
             } else if self.link().is_none() {
                 let text = self.outage_text(turn.now.ticks);
                 let line = self.numeric(404).param(target);
@@ -131,17 +151,17 @@ impl Network {
                 self.message_lines(target, asked, &mut lines);
             }
         }
-        if !lines.is_empty() {
+        if !lines.is_empty() && !self.server_echoes() {
             self.note_sent(asked, turn.now.ticks);
         }
-        self.queue_said(asked.from, lines, turn);
+        self.queue_said(asked, lines, turn)
     }
 
     /// The lines that bring a message to one target: one, unless the network would cut it.
     fn message_lines(&self, target: &[u8], asked: &Asked<'_>, lines: &mut Vec<Bytes>) {
         let command = asked.line.command().to_ascii_uppercase();
         let head = [command.as_slice(), b" ", target, b" "].concat();
-        let room = LINE.saturating_sub(self.mask_length() + head.len() + 1);
+        let room = self.room_for(&head[..head.len() - 1]);
         let text = asked.line.param(1).unwrap_or_default();
         let tags = match self.caps_of_link().has(Cap::MessageTags) {
             true => client_tags(asked.line.tags()),
@@ -155,6 +175,11 @@ impl Network {
         }
     }
 
+    /// How much text fits behind a command and its target, as others will get it.
+    pub(super) fn room_for(&self, head: &[u8]) -> usize {
+        LINE.saturating_sub(self.mask_length() + head.len() + 2)
+    }
+
     /// `:nick!user@host ` as others will get it, in bytes.
     fn mask_length(&self) -> usize {
         let known = self.face.user.is_some() && self.face.host.is_some();
@@ -166,71 +191,168 @@ impl Network {
         mask + 2
     }
 
-    fn ask_tagmsg(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_tagmsg(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let tags = client_tags(asked.line.tags());
-        if tags.is_empty() || !self.caps_of_link().has(Cap::MessageTags) {
-            return turn.push(Action::Credit(asked.from, 1));
+        if !self.caps_of_link().has(Cap::MessageTags) {
+            return Answer::Now;
+        }
+        if tags.is_empty() && !self.server_labels() {
+            return Answer::Now;
         }
         let target = asked.line.param(0).unwrap_or_default();
         let line = said(&tags, b"TAGMSG ", target);
-        self.queue_said(asked.from, vec![line], turn);
+        self.queue_said(asked, vec![line], turn)
     }
 
     /// Something a client said has left: it is stored and shown, as it will be to everybody else.
     pub(super) fn said(&mut self, from: Option<ClientId>, raw: &Bytes, turn: &mut Turn) {
         let Ok(line) = Line::parse(raw) else { return };
-        let target = line.param(0).unwrap_or_default();
-        let text = line.param(1).unwrap_or_default();
-        if ctcp::is_ctcp(text) || is_secret(target, text) {
-            return;
-        }
         let own = [b":", self.own_source().as_slice(), b" ", line.body()].concat();
-        let tags = client_tags(line.tags());
-        let mut shown = Shown {
+        let shown = Shown {
             time: turn.now.time,
             msgid: None,
-            tags,
+            tags: self.under_account(own_tags(&line)),
             line: own.into(),
         };
+        let recorded = self.show_own(from, shown, turn);
+        if let (Some(from), Some((buffer, id))) = (from, recorded) {
+            self.watch_refusal(from, buffer, id, turn);
+        }
+    }
+
+    /// The tags of what we say, as a server that tells accounts would give them.
+    fn under_account(&self, tags: Bytes) -> Bytes {
+        let told = self.caps_of_link().has(Cap::AccountTag);
+        let Some(account) = self.face.account.as_ref().filter(|_| told) else {
+            return tags;
+        };
+        let mut out = b"account=".to_vec();
+        crate::wire::tags::escape(account, &mut out);
+        if !tags.is_empty() {
+            out.push(b';');
+            out.extend_from_slice(&tags);
+        }
+        out.into()
+    }
+
+    /// Shows what one of our clients said, and stores it if it belongs into a buffer: which, and its number there.
+    fn show_own(
+        &mut self,
+        from: Option<ClientId>,
+        mut shown: Shown,
+        turn: &mut Turn,
+    ) -> Option<(Name, EntryId)> {
+        let bytes = shown.line.clone();
+        let line = Line::parse(&bytes).ok()?;
+        let target = line.param(0).unwrap_or_default();
+        let text = line.param(1).unwrap_or_default();
         let echoes = |id: &ClientId| {
-            self.clients
-                .get(id)
-                .is_some_and(|client| client.caps.has(Cap::EchoMessage))
+            let client = self.clients.get(id);
+            client.is_some_and(|client| client.caps.has(Cap::EchoMessage))
         };
         let except = from.filter(|id| !echoes(id));
-        if self.is_me(target) {
-            // The server sends it back to us: that is the copy for all. The echo is the sender's own.
+        let is_tagmsg = line.is(b"TAGMSG");
+        // What is sent to ourselves comes back once more: that is the copy for all. CTCP and passwords are nobody
+        // else's business. The echo is the sender's own.
+        let own_only = !is_tagmsg && (ctcp::is_ctcp(text) || is_secret(target, text));
+        if own_only || self.is_me(target) {
             if let Some(from) = from.filter(|_| except.is_none()) {
-                let to = Audience::One(from);
-                turn.push(Action::Deliver {
-                    to,
-                    line: shown,
-                    entries: None,
-                });
+                deliver(Audience::One(from), shown, turn);
             }
-            return;
+            return None;
         }
-        if line.is(b"TAGMSG") {
-            let to = except.map_or(Audience::All, Audience::Except);
-            return turn.push(Action::Deliver {
-                to,
-                line: shown,
-                entries: None,
-            });
+        let kind = match is_tagmsg {
+            true => Kind::Event,
+            false => Kind::Message,
+        };
+        if is_tagmsg && !is_reaction(Tags::new(&shown.tags)) {
+            deliver(except.map_or(Audience::All, Audience::Except), shown, turn);
+            return None;
         }
-        shown.msgid = Some(self.own_msgid());
+        if shown.msgid.is_none() {
+            shown.msgid = Some(self.own_msgid());
+        }
         let buffer = self.name(self.isupport().strip_status(target));
-        let ids = self.record(
-            shown,
-            std::slice::from_ref(&buffer),
-            Kind::Message,
-            except,
-            turn,
-        );
+        let targets = std::slice::from_ref(&buffer);
+        let ids = self.record(shown, targets, kind, except, turn);
         if let Some(from) = from {
             self.own_line(from, turn);
-            self.watch_refusal(from, buffer, ids.last, turn);
         }
+        if kind == Kind::Message {
+            self.reset_on_talk(&buffer, turn);
+        }
+        Some((buffer, ids.last))
+    }
+
+    /// A line of ours comes from the server. True: it is dealt with, as the echo of what a client said, or as one
+    /// that nobody waits for.
+    fn on_own_message(&mut self, received: &Received<'_>, turn: &mut Turn) -> bool {
+        let line = &received.line;
+        let echo = match turn.answers {
+            Some(answers) if answers.labelled => answers.request,
+            _ => self.echo_without_label(line),
+        };
+        let said = |request: &Request| request.what == What::Said && !request.done;
+        let request = echo.and_then(|id| self.pending.requests.get_mut(&id));
+        if let Some(request) = request.filter(|request| said(request)) {
+            request.done = true;
+            let (asker, gone) = (request.asker, request.gone.take());
+            turn.answers.get_or_insert(Answers {
+                request: echo,
+                ends: true,
+                labelled: true,
+            });
+            let recorded = self.show_own(asker, shown(received, turn.now), turn);
+            if let (Some(name), Some((_, id))) = (gone, recorded) {
+                self.own_line_of_gone(&name, id, turn);
+            }
+            return true;
+        }
+        if turn.answers.is_some_and(|answers| answers.labelled) {
+            // Its echo was given up, and it was shown.
+            return true;
+        }
+        let target = line.param(0).unwrap_or_default();
+        let echoing = self.caps_of_link().has(Cap::EchoMessage);
+        let is_echo = echoing && !self.server_labels() && !self.is_me(target);
+        is_echo || is_secret(target, line.param(1).unwrap_or_default())
+    }
+
+    /// The server was asked for labels, and gives none any more.
+    fn echo_without_label(&self, line: &Line<'_>) -> Option<RequestId> {
+        let is_it = |request: &Request| {
+            let sent = Line::parse(&request.line).ok();
+            let same = |sent: Line<'_>| {
+                sent.is(line.command())
+                    && sent.param(0) == line.param(0)
+                    && sent.param(1) == line.param(1)
+            };
+            request.what == What::Said && !request.done && sent.is_some_and(same)
+        };
+        let requests = self.pending.requests.iter();
+        if self.server_labels() {
+            return None;
+        }
+        let mut requests = requests.filter(|(_, request)| is_it(request));
+        requests.next().map(|(id, _)| *id)
+    }
+
+    /// The answer to what somebody said ends. When it was neither echoed nor refused it counts as said.
+    pub(super) fn say_if_unheard(&mut self, id: RequestId, turn: &mut Turn) {
+        let request = self.pending.requests.get(&id);
+        if request.is_some_and(|r| r.what == What::Said && !r.done && !r.refused) {
+            self.count_as_said(id, turn);
+        }
+    }
+
+    /// Shows what somebody said though its echo did not come.
+    pub(super) fn count_as_said(&mut self, id: RequestId, turn: &mut Turn) {
+        let Some(request) = self.pending.requests.get_mut(&id) else {
+            return;
+        };
+        request.done = true;
+        let (asker, line) = (request.asker, request.line.clone());
+        self.said(asker, &line, turn);
     }
 
     /// A message id nobody else gives out: the network's number and the entry's.
@@ -238,13 +360,7 @@ impl Network {
         format!("carom-{:x}-{:x}", self.settings.id, self.next.0).into()
     }
 
-    fn watch_refusal(
-        &mut self,
-        from: ClientId,
-        target: Name,
-        id: crate::history::EntryId,
-        turn: &Turn,
-    ) {
+    fn watch_refusal(&mut self, from: ClientId, target: Name, id: EntryId, turn: &Turn) {
         let at = turn.now.ticks;
         let Some(link) = self.link_mut() else { return };
         link.unrefused.retain(|sent| at.since(sent.at) <= REFUSAL);
@@ -283,6 +399,14 @@ impl Network {
     }
 }
 
+fn deliver(to: Audience, line: Shown, turn: &mut Turn) {
+    turn.push(Action::Deliver {
+        to,
+        line,
+        entries: None,
+    });
+}
+
 /// A line for the server.
 fn said(tags: &[u8], head: &[u8], tail: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(tags.len() + head.len() + tail.len() + 2);
@@ -294,6 +418,12 @@ fn said(tags: &[u8], head: &[u8], tail: &[u8]) -> Bytes {
     line.extend_from_slice(head);
     line.extend_from_slice(tail);
     line.into()
+}
+
+/// Whether tags say something that is kept: a reaction, or that it is taken back. Typing is not.
+fn is_reaction(mut tags: Tags<'_>) -> bool {
+    const REACTIONS: [&[u8]; 4] = [b"+draft/react", b"+react", b"+draft/unreact", b"+unreact"];
+    tags.any(|(key, _)| REACTIONS.contains(&key))
 }
 
 /// Whether a server speaks, not a person.

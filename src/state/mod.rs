@@ -5,11 +5,16 @@
 //! This file holds the type and its inputs. What lines mean is in the features, one file each.
 
 mod away;
+mod backoff;
 mod batches;
 mod burst;
 mod capabilities;
 mod channels;
+mod chathistory;
 mod clients;
+mod compound;
+mod configure;
+pub mod conformance;
 mod coverage;
 mod ctcp;
 mod face;
@@ -19,22 +24,39 @@ pub mod forms;
 mod identity;
 mod invite;
 mod joins;
+mod labels;
 mod liveness;
 pub mod login;
 pub mod login_name;
 mod messages;
+mod metadata;
 mod modes;
+mod monitor;
+mod multiline;
 mod names;
+mod networks;
 mod nicks;
+pub mod orders;
 mod outgoing;
 mod pending;
+mod people;
+mod playback;
 mod positions;
+mod read_marker;
 mod record;
+mod redaction;
 mod registration;
+mod rename;
+mod replies;
+mod routing;
 mod sasl;
 mod saved;
+mod scram;
+mod search;
 mod service;
 mod status;
+mod storage;
+mod sts;
 mod support;
 mod timers;
 mod topics;
@@ -54,23 +76,33 @@ use crate::wire::{CapSet, CaseMapping, Line, LineBuilder, Name};
 
 pub use capabilities::{offered_at_login, requested};
 pub use clients::Newcomer;
+pub use compound::unfolded;
+pub use networks::{Attribute, Attributes, NetworksAsk};
 pub use positions::{Page, Proof};
+pub use scram::{Salted, salt};
 pub use status::{ClientStatus, LinkStatus, NetworkStatus};
+pub use storage::StorageStatus;
 pub use turn::{
-    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, Now, Plan, Shown, Ticks, Turn, View,
+    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, Now, Plan, Play, Shown, Ticks, Turn,
+    View, Wish, Worn,
 };
 pub use upstream::{Facts, Loss};
 
+use backoff::Backoff;
 use clients::Attached;
 use face::Face;
-use feature::{Asked, Received};
+use feature::{Answer, Asked, Received};
+use labels::Replies;
 use outgoing::Outgoing;
 use pending::Pending;
 use positions::Positions;
+use read_marker::Markers;
 use record::Recent;
 use saved::SavedChannels;
+use storage::Storage;
+use sts::Policies;
 use timers::{Timer, Timers};
-use upstream::{Backoff, Link, Outage, Upstream};
+use upstream::{Link, Outage, Upstream};
 
 /// What a network is run by. Not state: whoever restores a network brings it along.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +115,8 @@ pub struct Settings {
     pub motd: Vec<String>,
     /// Tells the message ids of one network from those of another.
     pub id: u64,
+    /// The network's number, which no other one ever has; 0 for a lobby.
+    pub netid: u64,
 }
 
 /// One network of one user; a lobby when it has no servers.
@@ -96,16 +130,27 @@ pub struct Network {
     clients: BTreeMap<ClientId, Attached>,
     face: Face,
     positions: Positions,
+    markers: Markers,
     saved: SavedChannels,
     #[serde(with = "crate::wire::latin1")]
     wanted_nick: Bytes,
     #[serde(with = "crate::wire::latin1::option")]
     away: Option<Bytes>,
+    /// The real name the user chose, instead of the configured one.
+    #[serde(with = "crate::wire::latin1::option")]
+    realname: Option<Bytes>,
+    policies: Policies,
     outgoing: Outgoing,
     pending: Pending,
+    replies: Replies,
     timers: Timers,
     upstream: Upstream,
     backoff: Backoff,
+    /// The user said to stay away.
+    offline: bool,
+    /// The server a jump went to last, by its place in the list.
+    jumped_to: usize,
+    storage: Storage,
 }
 
 impl Network {
@@ -119,14 +164,21 @@ impl Network {
             clients: BTreeMap::new(),
             face: Face::new(&settings),
             positions: Positions::default(),
+            markers: Markers::default(),
             saved: SavedChannels::default(),
             wanted_nick: Bytes::from(settings.network.nick.clone()),
             away: None,
+            realname: None,
+            policies: Policies::default(),
             outgoing: Outgoing::new(settings.network.flood),
             pending: Pending::default(),
+            replies: Replies::default(),
             timers: Timers::default(),
             upstream: Upstream::Down(Outage::default()),
             backoff: Backoff::new(seed),
+            offline: false,
+            jumped_to: 0,
+            storage: Storage::default(),
             settings,
         };
         for row in remembered.positions {
@@ -153,6 +205,8 @@ impl Network {
 
     /// Begins: dials when there is something to dial.
     pub fn start(&mut self, turn: &mut Turn) {
+        // Whatever promises of servers were still open when the last run ended.
+        self.count_policies(turn);
         if self.settings.network.enabled && !self.settings.network.servers.is_empty() {
             self.dial_afresh(turn);
         }
@@ -163,20 +217,28 @@ impl Network {
     pub fn receive(&mut self, raw: &Bytes, turn: &mut Turn) {
         let Ok(line) = Line::parse(raw) else { return };
         self.heard(turn);
-        let received = Received { line, raw };
+        let received = Received {
+            line,
+            raw,
+            lines: None,
+        };
         match &self.upstream {
             Upstream::Down(_) => {}
             Upstream::Registering(_) => self.on_registering(&received, turn),
-            Upstream::Up(_) => self.on_line(&received, turn),
+            Upstream::Up(_) => self.on_link_line(&received, turn),
         }
     }
 
     fn on_line(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        let tagged = !received.line.raw_tags().is_empty();
+        if (tagged || received.line.is(b"BATCH")) && self.gather_line(received, turn) {
+            return;
+        }
         match feature::said(received.line.command()) {
             Some(rule) if received.line.param_count() < rule.least => {}
             Some(rule) => (rule.run)(self, received, turn),
             None if received.line.numeric().is_some() => self.on_numeric(received, turn),
-            None => self.pass_on(received, Audience::All, turn),
+            None => self.pass_on(received, self.audience_of(turn), turn),
         }
     }
 
@@ -191,17 +253,32 @@ impl Network {
             return turn.push(Action::Credit(from, 1));
         };
         if let Some(client) = self.clients.get_mut(&from)
-            && !line.is(b"PING")
-            && !line.is(b"PONG")
+            && is_activity(&line)
         {
             client.active_at = turn.now.ticks;
         }
-        let asked = Asked { from, line };
-        match feature::asked(line.command()) {
-            Some(rule) if line.param_count() < rule.least => self.need_more_params(&asked, turn),
-            Some(rule) => (rule.run)(self, &asked, turn),
-            None => self.forward(&asked, turn),
+        let reply = self.begin_reply(from, &line);
+        let asked = Asked { from, line, reply };
+        let start = turn.actions.len();
+        turn.holding = true;
+        let refused = self.refuse_bytes(&asked, turn);
+        let refused = refused.or_else(|| self.draft_line(&asked, turn));
+        let answer = match (refused, feature::asked(line.command())) {
+            (Some(answer), _) => answer,
+            (None, Some(rule)) if line.param_count() < rule.least => {
+                self.need_more_params(&asked, turn)
+            }
+            (None, Some(rule)) => (rule.run)(self, &asked, turn),
+            (None, None) => self.forward(&asked, turn),
+        };
+        turn.holding = false;
+        if let Some(reply) = reply {
+            self.label_answer(reply, start, turn);
         }
+        if answer == Answer::Now {
+            turn.push(Action::Credit(from, 1));
+        }
+        self.pump_queued(turn);
     }
 
     /// Does whatever has fallen due.
@@ -210,7 +287,7 @@ impl Network {
             match timer {
                 Timer::Dial => self.dial_afresh(turn),
                 Timer::Silence => self.silent(turn),
-                Timer::Negotiation => self.end_negotiation(turn),
+                Timer::Negotiation => self.negotiation_timed_out(turn),
                 Timer::Registration => self.registration_timed_out(turn),
                 Timer::Welcome => self.welcomed(turn),
                 Timer::Liveness => self.check_liveness(turn),
@@ -220,6 +297,7 @@ impl Network {
                 Timer::Joining(channel) => self.joining_timed_out(&channel, turn),
                 Timer::Regain => self.give_up_channels(turn),
                 Timer::Nick => self.retry_nick(turn),
+                Timer::Login => self.login_timed_out(turn),
             }
         }
     }
@@ -269,6 +347,11 @@ impl Network {
         self.link().is_some_and(|link| link.nick.is(nick))
     }
 
+    /// Whether we said this line ourselves.
+    pub fn is_own_line(&self, line: &[u8]) -> bool {
+        Line::parse(line).is_ok_and(|line| self.is_me(line.nick()))
+    }
+
     fn caps_of_link(&self) -> CapSet {
         self.link().map(|link| link.caps).unwrap_or_default()
     }
@@ -292,16 +375,15 @@ impl Network {
         turn.deliver(Audience::All, self.notice(text));
     }
 
-    fn need_more_params(&self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn need_more_params(&self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let line = self.numeric(461).param(asked.line.command());
-        turn.tell(asked.from, line.trailing(b"Not enough parameters").build());
-        turn.push(Action::Credit(asked.from, 1));
+        self.answer(asked, line.trailing(b"Not enough parameters").build(), turn)
     }
 
     /// Answers a client from what is known; its line is dealt with.
-    fn answer(&self, asked: &Asked<'_>, line: Bytes, turn: &mut Turn) {
+    fn answer(&self, asked: &Asked<'_>, line: Bytes, turn: &mut Turn) -> Answer {
         turn.tell(asked.from, line);
-        turn.push(Action::Credit(asked.from, 1));
+        Answer::Now
     }
 
     fn remember(&self, write: Write, turn: &mut Turn) {
@@ -311,21 +393,33 @@ impl Network {
     /// What is published about the network.
     pub fn status(&self) -> NetworkStatus {
         NetworkStatus {
+            id: self.settings.netid,
             name: self.settings.network.name.clone(),
             link: self.link_status(),
             nick: String::from_utf8_lossy(self.nick()).into_owned(),
             channels: self.link().map_or(0, |link| link.channels.len()),
+            family: self
+                .link()
+                .map_or_else(String::new, |link| link.facts.family.clone()),
+            lag: self.link().and_then(|link| link.lag),
             clients: self
                 .clients
                 .iter()
                 .map(|(id, client)| client.status(*id))
                 .collect(),
+            storage: self.storage.status,
         }
     }
 
     fn publish(&self, turn: &mut Turn) {
         turn.push(Action::Status(Box::new(self.status())));
     }
+}
+
+/// Whether a line says that somebody is there: typing is not yet saying anything.
+fn is_activity(line: &Line<'_>) -> bool {
+    let typing = || line.tags().all(|(key, _)| key == b"+typing");
+    !(line.is(b"PING") || line.is(b"PONG") || line.is(b"TAGMSG") && typing())
 }
 
 /// So long may a reply take, or a join.

@@ -10,8 +10,9 @@ use crate::wire::{Isupport, Line, ModeKind, Name};
 
 use super::Network;
 use super::channels::Channel;
-use super::feature::{Asked, Feature, NOTHING, Received, Rule};
+use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::turn::Turn;
+use super::upstream::Link;
 
 pub(super) static MODES: Feature = Feature {
     server: &[
@@ -92,11 +93,41 @@ impl Channel {
     }
 }
 
+impl Link {
+    /// The server's ranks are others now: members keep theirs by letter.
+    pub(super) fn rank_anew(&mut self, before: &Isupport) {
+        let ranks = |isupport: &Isupport| -> Vec<u8> {
+            (0..8).map_while(|n| isupport.prefix_letter(n)).collect()
+        };
+        let (old, new) = (ranks(before), ranks(&self.isupport));
+        if old == new {
+            return;
+        }
+        let members = self
+            .channels
+            .values_mut()
+            .flat_map(|c| c.members.values_mut());
+        for modes in members {
+            let was = std::mem::take(modes);
+            for (index, letter) in (0..).zip(&old) {
+                let place = new
+                    .iter()
+                    .position(|l| l == letter)
+                    .filter(|_| was.contains(index));
+                if let Some(place) = place.and_then(|n| u8::try_from(n).ok()) {
+                    modes.insert(place);
+                }
+            }
+        }
+    }
+}
+
 impl Network {
     fn on_mode(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let target = received.line.param(0).unwrap_or_default();
         if self.is_me(target) {
             self.change_own_modes(received.line.param(1).unwrap_or_default());
+            self.note_own_change(|person| person.marks = None);
             return self.pass_on_welcomed(received, turn);
         }
         let name = self.name(target);
@@ -170,7 +201,7 @@ impl Network {
 
     /// What is known is answered from state: the user's own modes, and a channel's once they were asked
     /// for.
-    fn ask_mode(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_mode(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let target = asked.line.param(0).unwrap_or_default();
         let query = asked.line.param_count() == 1;
         if query && self.is_me(target) {
@@ -203,6 +234,6 @@ impl Network {
             turn.tell(asked.from, line.build());
             return self.answer(asked, created, turn);
         }
-        self.answer(asked, line.build(), turn);
+        self.answer(asked, line.build(), turn)
     }
 }

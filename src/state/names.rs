@@ -3,16 +3,20 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Cap, LineBuilder, MemberModes, Name};
+use crate::wire::{Cap, CapSet, LineBuilder, MemberModes, Name};
 
 use super::Network;
 use super::channels::{Channel, MAX_MEMBERS, MAX_NICK};
-use super::feature::{Asked, Feature, NOTHING, Offer, Received, Rule, Source};
-use super::turn::{Action, ClientId, Turn};
+use super::feature::{Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
+use super::people::{Person, kept};
+use super::turn::{ClientId, Turn};
 
 pub(super) static NAMES: Feature = Feature {
     offers: &[
         Offer(Cap::MultiPrefix, Source::Ours),
+        Offer(Cap::NoImplicitNames, Source::Ours),
+        Offer(Cap::NoImplicitNamesDraft, Source::Ours),
+        Offer(Cap::NoImplicitNamesSoju, Source::Ours),
         Offer(Cap::UserhostInNames, Source::Server),
     ],
     server: &[
@@ -26,10 +30,20 @@ pub(super) static NAMES: Feature = Feature {
 /// A line is at most so long, without its end (RFC 2812 section 2.3).
 const LINE: usize = 510;
 
+/// The names of no-implicit-names.
+const NO_IMPLICIT_NAMES: CapSet = CapSet::of(&[
+    Cap::NoImplicitNames,
+    Cap::NoImplicitNamesDraft,
+    Cap::NoImplicitNamesSoju,
+]);
+
 impl Network {
     fn on_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let name = self.name(received.line.param(2).unwrap_or_default());
         let mapping = self.mapping;
+        if self.caps_of_link().has(Cap::UserhostInNames) && self.is_member(&name) {
+            self.learn_masks(received.line.param(3).unwrap_or_default());
+        }
         let Some(link) = self.link_mut() else { return };
         let room = link.has_room();
         let isupport = &link.isupport;
@@ -49,6 +63,33 @@ impl Network {
                 channel.gathering.push((Name::new(nick, mapping), modes));
             }
         }
+    }
+
+    /// userhost-in-names: who they are is known at once.
+    fn learn_masks(&mut self, members: &[u8]) {
+        if self.clients.is_empty() {
+            return;
+        }
+        for member in members.split(|b| *b == b' ') {
+            let (_, mask) = self.isupport().split_prefixes(member);
+            let mut parts = mask.splitn(2, |b| *b == b'!');
+            let (nick, user_host) = (parts.next().unwrap_or_default(), parts.next());
+            let mut parts = user_host.unwrap_or_default().splitn(2, |b| *b == b'@');
+            if let (Some(user), Some(host)) = (parts.next(), parts.next()) {
+                let person = Person {
+                    user: kept(user),
+                    host: kept(host),
+                    ..Person::UNKNOWN
+                };
+                self.learn_listed(nick, person);
+            }
+        }
+    }
+
+    /// Whether a client that comes to a channel is told who is there.
+    pub(super) fn wants_names(&self, client: ClientId) -> bool {
+        let client = self.clients.get(&client);
+        client.is_some_and(|c| c.caps.intersection(NO_IMPLICIT_NAMES).is_empty())
     }
 
     fn on_end_of_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
@@ -87,10 +128,8 @@ impl Network {
     }
 
     fn names_lines(&self, to: ClientId, channel: &Channel) -> Vec<Bytes> {
-        let all = self
-            .clients
-            .get(&to)
-            .is_some_and(|c| c.caps.has(Cap::MultiPrefix));
+        let has = |cap| self.clients.get(&to).is_some_and(|c| c.caps.has(cap));
+        let (all, masks) = (has(Cap::MultiPrefix), has(Cap::UserhostInNames));
         let head = || -> LineBuilder {
             self.numeric(353)
                 .param(&[channel.symbol])
@@ -102,6 +141,9 @@ impl Network {
         for (nick, modes) in &channel.members {
             let before = names.len();
             self.write_member(nick, *modes, all, &mut names);
+            if masks {
+                self.write_mask(nick, &mut names);
+            }
             if names.len() > room && before > 0 {
                 let next = names.split_off(before);
                 lines.push(head().trailing(names.trim_ascii()).build());
@@ -118,8 +160,29 @@ impl Network {
         out.extend_from_slice(nick.as_bytes());
     }
 
+    /// `!user@host`, where it is known.
+    fn write_mask(&self, nick: &Name, out: &mut Vec<u8>) {
+        let person = self.person(nick);
+        let mask = person.and_then(|p| Some((p.user.as_deref()?, p.host.as_deref()?)));
+        if let Some((user, host)) = mask {
+            for part in [b"!", user, b"@", host] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+
+    /// Whether all is known of a channel's members that a client asked to be told of them.
+    fn knows_names(&self, to: ClientId, channel: &Channel) -> bool {
+        let has = |caps: CapSet| caps.has(Cap::UserhostInNames);
+        let masks = self.clients.get(&to).is_some_and(|c| has(c.caps));
+        let mut nicks = channel.members.keys();
+        !masks
+            || !has(self.caps_of_link())
+            || nicks.all(|nick| self.person(nick).is_some_and(|p| p.host.is_some()))
+    }
+
     /// Of a channel we are on, from state; of another, from the server.
-    fn ask_names(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_names(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let list = asked.line.param(0).unwrap_or_default();
         let names: Vec<Name> = list
             .split(|b| *b == b',')
@@ -127,14 +190,17 @@ impl Network {
             .map(|n| self.name(n))
             .collect();
         let link = self.link();
-        let known = |name: &Name| link?.channels.get(name).filter(|c| c.complete);
+        let known = |name: &Name| {
+            let channel = link?.channels.get(name).filter(|c| c.complete)?;
+            self.knows_names(asked.from, channel).then_some(channel)
+        };
         let channels: Option<Vec<&Channel>> = names.iter().map(known).collect();
         match channels {
             Some(channels) if !channels.is_empty() => {
                 channels
                     .into_iter()
                     .for_each(|channel| self.tell_names(asked.from, channel, turn));
-                turn.push(Action::Credit(asked.from, 1));
+                Answer::Now
             }
             _ => self.forward(asked, turn),
         }

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Rate;
-use crate::wire::latin1;
+use crate::wire::{Line, latin1};
 
+use super::feature::{Answer, Asked};
+use super::labels::ReplyId;
+use super::pending::{RequestId, Stage};
 use super::turn::{Action, ClientId, Ticks, Turn};
 use super::{Network, Timer};
 
@@ -30,14 +33,28 @@ enum Part {
     Last,
 }
 
+/// What waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum What {
+    /// A line whose answer nobody waits for.
+    Line(#[serde(with = "latin1")] Bytes),
+    /// Something people say, and the sender's label: stored and shown when it leaves, or when it comes back.
+    Said(#[serde(with = "latin1")] Bytes, Option<ReplyId>),
+    /// A message of several lines: what is said, as it is kept, and the lines that say it, one after the other.
+    Compound(
+        #[serde(with = "latin1")] Bytes,
+        Vec<Vec<u8>>,
+        Option<ReplyId>,
+    ),
+    /// What `pending` knows.
+    Request(RequestId),
+}
+
 /// A line that waits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Queued {
-    #[serde(with = "latin1")]
-    line: Bytes,
-    /// Something people say: stored and shown when it leaves.
-    said: bool,
-    /// Whether what the client asked is dealt with when it leaves.
+    what: What,
+    /// Whether the client's line is dealt with when it leaves.
     part: Part,
 }
 
@@ -59,6 +76,11 @@ impl Outgoing {
             rate,
             ..Self::default()
         }
+    }
+
+    /// Another pace, from the next line on.
+    pub(super) fn set_rate(&mut self, rate: Rate) {
+        self.rate = rate;
     }
 
     /// Whether a line may leave; if so it is counted.
@@ -84,9 +106,29 @@ impl Outgoing {
         )
     }
 
+    /// A line left that did not wait for its turn.
+    pub(super) fn charge(&mut self) {
+        if self.rate.burst > 0 {
+            self.due = self.due.plus(self.rate.every);
+        }
+    }
+
+    /// A line that was counted did not leave.
+    fn refund(&mut self) {
+        if self.rate.burst > 0 {
+            let every = u64::try_from(self.rate.every.as_millis()).unwrap_or(u64::MAX);
+            self.due = Ticks(self.due.0.saturating_sub(every));
+        }
+    }
+
     /// Whether joins and the like still wait for their turn.
     pub(super) fn has_bulk(&self) -> bool {
         !self.bulk.is_empty()
+    }
+
+    /// How many lines wait.
+    pub(super) fn len(&self) -> usize {
+        self.bulk.len() + self.clients.values().map(VecDeque::len).sum::<usize>()
     }
 
     fn is_empty(&self) -> bool {
@@ -129,25 +171,55 @@ impl Network {
         line: Bytes,
         turn: &mut Turn,
     ) {
-        let (said, part) = (false, Part::Last);
-        self.enqueue(from, lane, Queued { line, said, part }, turn);
+        let (what, part) = (What::Line(line), Part::Last);
+        self.enqueue(from, lane, Queued { what, part }, turn);
+    }
+
+    /// Queues what a client asked.
+    pub(super) fn queue_request(&mut self, id: RequestId, turn: &mut Turn) {
+        let Some(request) = self.pending.requests.get_mut(&id) else {
+            return;
+        };
+        request.stage = Stage::Queued;
+        let asker = request.asker;
+        let (what, part) = (What::Request(id), Part::Last);
+        self.enqueue(asker, Lane::Interactive, Queued { what, part }, turn);
     }
 
     /// Queues what one line of a client says to people: one line, or several when there are several targets
     /// or it is too long for one.
-    pub(super) fn queue_said(&mut self, from: ClientId, mut lines: Vec<Bytes>, turn: &mut Turn) {
+    pub(super) fn queue_said(
+        &mut self,
+        asked: &Asked<'_>,
+        mut lines: Vec<Bytes>,
+        turn: &mut Turn,
+    ) -> Answer {
+        let from = asked.from;
         let Some(last) = lines.pop() else {
-            return turn.push(Action::Credit(from, 1));
+            return Answer::Now;
         };
+        self.replies.expect(asked.reply, lines.len() + 1);
         let parts = lines.into_iter().map(|line| (line, Part::More));
         for (line, part) in parts.chain([(last, Part::Last)]) {
-            let queued = Queued {
-                line,
-                said: true,
-                part,
-            };
+            let what = What::Said(line, asked.reply);
+            let queued = Queued { what, part };
             self.enqueue(Some(from), Lane::Interactive, queued, turn);
         }
+        Answer::Later
+    }
+
+    /// Queues a message of several lines, to leave as one.
+    pub(super) fn queue_compound(
+        &mut self,
+        from: ClientId,
+        reply: Option<ReplyId>,
+        said: Bytes,
+        lines: Vec<Vec<u8>>,
+        turn: &mut Turn,
+    ) {
+        self.replies.expect(reply, 1);
+        let (what, part) = (What::Compound(said, lines, reply), Part::Last);
+        self.enqueue(Some(from), Lane::Interactive, Queued { what, part }, turn);
     }
 
     fn enqueue(&mut self, from: Option<ClientId>, lane: Lane, queued: Queued, turn: &mut Turn) {
@@ -161,7 +233,17 @@ impl Network {
             }
             _ => self.outgoing.bulk.push_back(queued),
         }
-        self.pump(turn);
+        turn.queued = true;
+        if !turn.holding {
+            self.pump_queued(turn);
+        }
+    }
+
+    /// Sends what was queued by this input, as far as it may be sent.
+    pub(super) fn pump_queued(&mut self, turn: &mut Turn) {
+        if std::mem::take(&mut turn.queued) {
+            self.pump(turn);
+        }
     }
 
     /// Sends what may be sent now.
@@ -173,13 +255,48 @@ impl Network {
             let Some((from, queued)) = self.outgoing.next() else {
                 return;
             };
-            turn.send(queued.line.clone());
-            if queued.said {
-                self.said(from, &queued.line, turn);
+            match queued.what {
+                What::Line(line) => turn.send(line),
+                What::Said(line, reply) => self.leave_said(from, reply, &line, &[], turn),
+                What::Compound(said, lines, reply) => {
+                    self.leave_said(from, reply, &said, &lines, turn);
+                }
+                What::Request(id) => {
+                    if self.send_request(id, turn).is_none() {
+                        // It comes back when its turn has come, and brings its credit then.
+                        self.outgoing.refund();
+                        continue;
+                    }
+                }
             }
             if let Some(from) = from.filter(|_| queued.part == Part::Last) {
                 turn.push(Action::Credit(from, 1));
             }
+        }
+    }
+
+    /// Something people say leaves, by `lines` when it has several. Where its echo comes back it is shown then, else now: decided line by line.
+    fn leave_said(
+        &mut self,
+        from: Option<ClientId>,
+        reply: Option<ReplyId>,
+        line: &Bytes,
+        lines: &[Vec<u8>],
+        turn: &mut Turn,
+    ) {
+        if self.server_echoes() {
+            return self.await_echo(from, reply, line, lines, turn);
+        }
+        if lines.is_empty() {
+            turn.send(line.clone());
+        }
+        lines.iter().for_each(|line| turn.send(line.clone().into()));
+        let start = turn.actions.len();
+        self.said(from, line, turn);
+        if let Some(reply) = reply {
+            let last = self.replies.is_last_part(reply);
+            self.label_lines(reply, start, last, turn);
+            self.part_done(reply, turn);
         }
     }
 
@@ -194,7 +311,27 @@ impl Network {
                 format!("the connection was lost; lines of yours that were not sent: {lost}");
             turn.tell(id, self.notice(&text));
             turn.push(Action::Credit(id, lost));
+            for queued in queue {
+                if let What::Said(line, Some(reply)) | What::Compound(line, _, Some(reply)) =
+                    queued.what
+                {
+                    self.not_said(id, &line, reply, turn);
+                }
+            }
         }
+    }
+}
+
+impl Network {
+    /// A labelled line was not sent, and never will be.
+    fn not_said(&mut self, to: ClientId, line: &[u8], reply: ReplyId, turn: &mut Turn) {
+        let start = turn.actions.len();
+        let line = Line::parse(line).ok();
+        let target = line.and_then(|line| line.param(0)).unwrap_or_default();
+        turn.tell(to, self.unsaid(target));
+        let last = self.replies.is_last_part(reply);
+        self.label_lines(reply, start, last, turn);
+        self.part_done(reply, turn);
     }
 }
 
@@ -234,8 +371,7 @@ mod tests {
         let mut outgoing = Outgoing::default();
         for (id, text) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2")] {
             let line = Queued {
-                line: Bytes::from_static(text.as_bytes()),
-                said: false,
+                what: What::Line(Bytes::from_static(text.as_bytes())),
                 part: Part::Last,
             };
             outgoing
@@ -245,7 +381,10 @@ mod tests {
                 .push_back(line);
         }
         let order: Vec<_> = std::iter::from_fn(|| outgoing.next())
-            .map(|(_, q)| q.line)
+            .map(|(_, q)| match q.what {
+                What::Line(line) => line,
+                other => unreachable!("{other:?}"),
+            })
             .collect();
         assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
     }

@@ -2,11 +2,19 @@
 //! that hold for all names. Positions move on proof of receipt alone. Every change is also a `Write`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::history::{EntryId, Write};
 use crate::wire::{CaseMapping, Name, Timestamp};
+
+use super::turn::{Now, Ticks};
+
+/// A client name that was not used for so long is forgotten. Only the time in which carom runs counts for certain; of the
+/// time before it was started, as the wall clock tells it, no more than this: a clock that is wrong costs nobody his position.
+const UNUSED: Duration = Duration::from_secs(90 * 86_400);
+const BEFORE: Duration = Duration::from_secs(60 * 86_400);
 
 /// At most so many client names are remembered; the longest unused gives way.
 const MAX_NAMES: usize = 256;
@@ -16,6 +24,8 @@ const MAX_NAMES: usize = 256;
 pub(super) struct Positions {
     names: BTreeMap<String, Position>,
     floors: BTreeMap<Name, EntryId>,
+    /// The floor of all targets.
+    floor: EntryId,
 }
 
 /// How far the clients of one name have got.
@@ -24,6 +34,18 @@ struct Position {
     mark: EntryId,
     behind: BTreeMap<Name, EntryId>,
     used: Timestamp,
+    idle: Option<Idle>,
+}
+
+/// For how long a name has not been used, as far as was seen.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Idle {
+    /// It was used then, last.
+    used: Timestamp,
+    /// Seen unused since.
+    since: Ticks,
+    /// And so long before.
+    before: Duration,
 }
 
 /// What a proof of live lines means for a target that is behind.
@@ -78,8 +100,13 @@ impl Positions {
         }
     }
 
+    /// An empty target stands for all.
     pub(super) fn restore_floor(&mut self, target: Name, id: EntryId) {
-        self.floors.insert(target, id);
+        if target.as_bytes().is_empty() {
+            self.floor = id;
+        } else {
+            self.floors.insert(target, id);
+        }
     }
 
     /// Whether the name was ever attached.
@@ -97,7 +124,14 @@ impl Positions {
 
     /// Nobody is replayed anything of this target up to here.
     pub(super) fn floor(&self, target: &Name) -> EntryId {
-        self.floors.get(target).copied().unwrap_or_default()
+        let own = self.floors.get(target).copied();
+        own.unwrap_or_default().max(self.floor)
+    }
+
+    /// All floors of targets.
+    pub(super) fn floors(&self) -> Vec<(Name, EntryId)> {
+        let floors = self.floors.iter();
+        floors.map(|(name, id)| (name.clone(), *id)).collect()
     }
 
     /// How far the clients of this name have got where they are not behind.
@@ -154,9 +188,47 @@ impl Positions {
             mark: head,
             behind: missed,
             used: time,
+            idle: None,
         };
         writes.push(row(client, None, Some(head), time));
         writes
+    }
+
+    /// Forgets client names that were not used for long.
+    pub(super) fn forget_unused(
+        &mut self,
+        now: Now,
+        is_attached: impl Fn(&str) -> bool,
+    ) -> Vec<Write> {
+        let mut unused = Vec::new();
+        for (name, position) in &mut self.names {
+            let used = position.used;
+            let begin = |before| Idle {
+                used,
+                since: now.ticks,
+                before,
+            };
+            let idle = match position.idle {
+                Some(idle) if idle.used == used && !is_attached(name) => idle,
+                Some(_) => begin(Duration::ZERO),
+                None => begin(age(used, now.time).min(BEFORE)),
+            };
+            position.idle = Some(idle);
+            if idle.before + now.ticks.since(idle.since) > UNUSED {
+                unused.push(name.clone());
+            }
+        }
+        let forget = |name: String| self.forget(&name, now.time);
+        unused.into_iter().flat_map(forget).collect()
+    }
+
+    /// Forgets a client name.
+    fn forget(&mut self, name: &str, time: Timestamp) -> Vec<Write> {
+        let position = self.names.remove(name).unwrap_or_default();
+        let targets = position.behind.into_keys().map(Some).chain([None]);
+        targets
+            .map(|target| row(name, target, None, time))
+            .collect()
     }
 
     fn make_room(&mut self, client: &str, time: Timestamp) -> Vec<Write> {
@@ -168,20 +240,7 @@ impl Positions {
             .iter()
             .min_by_key(|(_, p)| p.used)
             .map(|(n, _)| n.clone());
-        let Some(name) = longest_unused else {
-            return Vec::new();
-        };
-        let targets = self
-            .names
-            .remove(&name)
-            .unwrap_or_default()
-            .behind
-            .into_keys();
-        let mut writes: Vec<_> = targets
-            .map(|target| row(&name, Some(target), None, time))
-            .collect();
-        writes.push(row(&name, None, None, time));
-        writes
+        longest_unused.map_or_else(Vec::new, |name| self.forget(&name, time))
     }
 
     /// A stored line was not given to an attached client: its target falls behind.
@@ -258,6 +317,28 @@ impl Positions {
         ))
     }
 
+    /// A target has another name. Where there was one of that name, whoever lacks lines of either is behind.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name, time: Timestamp) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for (client, position) in &mut self.names {
+            if let Some(id) = position.behind.remove(old) {
+                let behind = position.behind.entry(new.clone()).or_insert(id);
+                *behind = id.min(*behind);
+                writes.push(row(client, Some(old.clone()), None, time));
+                writes.push(row(client, Some(new.clone()), Some(*behind), time));
+            }
+        }
+        if let Some(id) = self.floors.get(old).copied() {
+            let floor = self.floors.get(new).map_or(id, |other| id.min(*other));
+            self.floors.insert(new.clone(), floor);
+            writes.push(Write::Floor {
+                target: new.clone(),
+                id: floor,
+            });
+        }
+        writes
+    }
+
     /// The network compares names in another way from now on.
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         let refold = |map: &mut BTreeMap<Name, EntryId>| {
@@ -273,11 +354,100 @@ impl Positions {
     }
 }
 
+fn age(of: Timestamp, now: Timestamp) -> Duration {
+    let millis = now.millis().saturating_sub(of.millis());
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
 fn row(client: &str, target: Option<Name>, id: Option<EntryId>, time: Timestamp) -> Write {
     Write::Position {
         client: client.to_owned(),
         target,
         id,
         time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+
+    fn day(n: u64) -> Now {
+        let millis = 1_700_000_000_000 + i64::try_from(n * DAY).unwrap();
+        Now {
+            ticks: Ticks(n * DAY),
+            time: Timestamp::from_millis(millis),
+        }
+    }
+
+    fn with_names(names: &[(&str, u64)]) -> Positions {
+        let mut positions = Positions::default();
+        for (name, used) in names {
+            let behind = BTreeMap::from([(Name::new(b"#a", CaseMapping::Ascii), EntryId(1))]);
+            positions.attach(name, EntryId(9), behind, day(*used).time);
+        }
+        positions
+    }
+
+    fn known(positions: &Positions) -> Vec<&str> {
+        positions.names.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn names_unused_for_90_days_are_forgotten_but_not_those_attached() {
+        let mut positions = with_names(&[("laptop", 0), ("phone", 50), ("desk", 0)]);
+        for n in 51..=90 {
+            let writes = positions.forget_unused(day(n), |name| name == "desk");
+            assert_eq!(writes, [], "day {n}");
+        }
+        let writes = positions.forget_unused(day(91), |name| name == "desk");
+        assert_eq!(known(&positions), ["desk", "phone"]);
+        let is_gone = |write: &Write| matches!(write, Write::Position { client, id: None, .. } if client == "laptop");
+        assert!(
+            writes.len() == 2 && writes.iter().all(is_gone),
+            "{writes:?}"
+        );
+        // It has not been idle, so it begins anew.
+        for n in 92..=140 {
+            positions.forget_unused(day(n), |_| false);
+        }
+        assert_eq!(known(&positions), ["desk", "phone"]);
+        positions.forget_unused(day(141), |_| false);
+        assert_eq!(known(&positions), ["desk"]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_forgotten() {
+        let at = |ticks, time| Now {
+            ticks: day(ticks).ticks,
+            time: day(time).time,
+        };
+        let mut positions = with_names(&[("laptop", 400), ("phone", 401)]);
+        for now in [at(1, 401), at(2, 2000), at(3, 0), at(4, 404)] {
+            positions.forget_unused(now, |_| false);
+            positions.attach("phone", EntryId(9), BTreeMap::new(), now.time);
+        }
+        assert_eq!(known(&positions), ["laptop", "phone"]);
+        // A clock that is wrong when carom starts.
+        let mut positions = with_names(&[("laptop", 0), ("phone", 1)]);
+        for n in 366..=395 {
+            positions.forget_unused(day(n), |_| false);
+        }
+        assert_eq!(known(&positions), ["laptop", "phone"]);
+        positions.forget_unused(day(397), |_| false);
+        assert_eq!(known(&positions), [""; 0]);
+    }
+
+    #[test]
+    fn of_too_many_names_the_longest_unused_gives_way() {
+        let mut positions = with_names(&[]);
+        for n in 0..=MAX_NAMES {
+            let time = day(0).time.plus_millis(i64::try_from(n).unwrap());
+            positions.attach(&n.to_string(), EntryId(9), BTreeMap::new(), time);
+        }
+        assert_eq!(positions.names.len(), MAX_NAMES);
+        assert!(!positions.knows("0") && positions.knows("1"));
     }
 }

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{Entry, EntryId, Ids, Kind, Write};
-use crate::wire::{Name, Tags, Timestamp};
+use crate::wire::{Line, Name, Tags, Timestamp};
 
 use super::Network;
+use super::compound::LINES;
 use super::feature::Received;
 use super::turn::{Action, Audience, ClientId, Now, Shown, Turn};
 
@@ -88,6 +89,16 @@ impl Recent {
             .map_or(self.forgotten, |last| last.id)
     }
 
+    /// A target has another name.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) {
+        if let Some(last) = self.targets.remove(old) {
+            let known = self.targets.entry(new.clone()).or_default();
+            known.id = known.id.max(last.id);
+            known.message = known.message.max(last.message);
+            known.time = known.time.max(last.time);
+        }
+    }
+
     /// Targets with lines after `id`, and their newest.
     pub(super) fn after(
         &self,
@@ -125,7 +136,7 @@ pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
         tags: Bytes::new(),
         line: received.body(),
     };
-    if received.line.raw_tags().is_empty() {
+    if received.line.raw_tags().is_empty() && received.lines.is_none() {
         return shown;
     }
     let mut kept = Vec::new();
@@ -135,11 +146,14 @@ pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
             b"msgid" if value.len() <= MAX_MSGID && !value.is_empty() => {
                 shown.msgid = Some(crate::wire::tags::unescape(value).into_owned().into());
             }
-            b"msgid" | b"batch" | b"label" => {}
+            b"msgid" | b"batch" | b"label" | LINES => {}
             // A value that is not UTF-8 would end the connection of a strict client.
             _ if std::str::from_utf8(value).is_err() => {}
             _ => push_tag(&mut kept, key, value),
         }
+    }
+    if let Some(lines) = received.lines {
+        push_tag(&mut kept, LINES, lines);
     }
     shown.tags = kept.into();
     shown
@@ -163,6 +177,15 @@ pub(super) fn client_tags(tags: Tags<'_>) -> Bytes {
         if key.starts_with(b"+") && std::str::from_utf8(value).is_ok() {
             push_tag(&mut kept, key, value);
         }
+    }
+    kept.into()
+}
+
+/// The tags that are kept with what a client of ours said: those, and the other lines of a message that has several.
+pub(super) fn own_tags(line: &Line<'_>) -> Bytes {
+    let mut kept = client_tags(line.tags()).to_vec();
+    if let Some((_, lines)) = line.tags().find(|(key, _)| *key == LINES) {
+        push_tag(&mut kept, LINES, lines);
     }
     kept.into()
 }

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use irc_proto::{CapSubCommand, Command};
 use serde::{Deserialize, Serialize};
 
+use crate::config::address::is_name;
 use crate::wire::{Cap, CapSet, LineBuilder, latin1, typed};
 
+use super::capabilities::{Values, heard};
 use super::feature::Received;
 use super::record::shown;
-use super::sasl::Exchange;
+use super::sasl::{Exchange, is_listed};
+use super::sts::PATIENCE;
 use super::turn::{Action, Audience, Turn};
 use super::upstream::{Facts, Upstream, Verdict};
 use super::{Network, Timer};
@@ -32,6 +35,8 @@ const SAFE_NICK: usize = 9;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Registration {
     pub(super) facts: Facts,
+    /// The server password waits until it is clear that it may go out in clear text.
+    held: bool,
     /// The server said something: this address is alive.
     pub(super) heard: bool,
     /// What it said before it hung up.
@@ -40,78 +45,124 @@ pub(super) struct Registration {
     #[serde(with = "latin1::option")]
     pub(super) account: Option<Bytes>,
     offered: CapSet,
-    /// The mechanisms of `sasl=`; `None` while it is not offered.
-    mechanisms: Option<String>,
+    pub(super) values: Values,
+    /// What `sts=` says.
+    sts: Option<String>,
     cap_lines: u32,
     /// REQs that are not answered.
     requested: VecDeque<CapSet>,
-    sasl: Option<Exchange>,
+    pub(super) sasl: Option<Exchange>,
     ended: bool,
     /// SASL came to its good end.
     logged_in: bool,
     nick_tries: u32,
+    /// The wanted nick is none for this server (432).
+    pub(super) nick_refused: bool,
     #[serde(with = "latin1")]
-    nick: Bytes,
+    pub(super) nick: Bytes,
 }
 
-/// What is asked of servers where it is offered. echo-message only comes with labels.
-pub(super) fn wanted() -> CapSet {
-    [
-        Cap::AccountNotify,
-        Cap::AccountTag,
-        Cap::AwayNotify,
-        Cap::Batch,
-        Cap::CapNotify,
-        Cap::Chghost,
-        Cap::ExtendedJoin,
-        Cap::InviteNotify,
-        Cap::MessageTags,
-        Cap::MultiPrefix,
-        Cap::ServerTime,
-        Cap::Setname,
-        Cap::UserhostInNames,
-    ]
-    .into_iter()
-    .collect()
+/// What is asked of a server that offers these. echo-message only comes with labels: without them nobody could say
+/// whose echo it is.
+pub(super) fn wanted(offered: CapSet) -> CapSet {
+    let labels = CapSet::of(&[Cap::Batch, Cap::LabeledResponse]);
+    let caps = offered.intersection(ALWAYS);
+    if labels.difference(caps).is_empty() {
+        caps.union(offered.intersection(CapSet::of(&[Cap::EchoMessage])))
+    } else {
+        caps.difference(CapSet::of(&[Cap::LabeledResponse]))
+    }
 }
+
+const ALWAYS: CapSet = CapSet::of(&[
+    Cap::AccountNotify,
+    Cap::AccountRegistration,
+    Cap::AccountTag,
+    Cap::AwayNotify,
+    Cap::Batch,
+    Cap::CapNotify,
+    Cap::ChannelRename,
+    Cap::Chghost,
+    Cap::ExtendedJoin,
+    Cap::ExtendedMonitor,
+    Cap::ExtendedMonitorDraft,
+    Cap::InviteNotify,
+    Cap::LabeledResponse,
+    Cap::MessageRedaction,
+    Cap::MessageTags,
+    Cap::Metadata,
+    Cap::MultiPrefix,
+    Cap::Multiline,
+    Cap::PreAway,
+    Cap::Sasl,
+    Cap::ServerTime,
+    Cap::Setname,
+    Cap::StandardReplies,
+    Cap::UserhostInNames,
+]);
 
 impl Network {
-    /// Everything that can be said at once is said at once.
+    /// Everything that can be said at once is said at once. A password for a server that may yet say that it wants TLS
+    /// is not.
     pub(super) fn begin_registration(&mut self, facts: Facts, turn: &mut Turn) {
         let network = &self.settings.network;
         say(
             turn,
             &Command::CAP(None, CapSubCommand::LS, Some("302".into()), None),
         );
-        if let Some(password) = &network.password {
-            say(turn, &Command::PASS(password.reveal().to_owned()));
+        let held = network.password.is_some() && !facts.is_tls && is_name(&facts.host);
+        if !held {
+            self.introduce_ourselves(turn);
         }
-        let username = network.username.clone();
-        turn.send(LineBuilder::new(b"NICK").param(&self.wanted_nick).build());
-        let user = Command::USER(username, "0".into(), network.realname.clone());
-        say(turn, &user);
+        let network = &self.settings.network;
         let now = turn.now.ticks;
         self.timers
             .set(Timer::Silence, now.plus(network.dial.silence));
-        self.timers.set(Timer::Negotiation, now.plus(NEGOTIATION));
+        let negotiation = if held { PATIENCE } else { NEGOTIATION };
+        self.timers.set(Timer::Negotiation, now.plus(negotiation));
         self.timers
             .set(Timer::Registration, now.plus(network.dial.register_timeout));
         self.upstream = Upstream::Registering(Box::new(Registration {
             facts,
+            held,
             heard: false,
             error: None,
             acked: CapSet::default(),
             account: None,
             offered: CapSet::default(),
-            mechanisms: None,
+            values: Values::default(),
+            sts: None,
             cap_lines: 0,
             requested: VecDeque::new(),
             sasl: None,
             ended: false,
             logged_in: false,
             nick_tries: 0,
+            nick_refused: false,
             nick: self.wanted_nick.clone(),
         }));
+    }
+
+    /// PASS, NICK and USER.
+    fn introduce_ourselves(&self, turn: &mut Turn) {
+        let network = &self.settings.network;
+        if let Some(password) = &network.password {
+            say(turn, &Command::PASS(password.reveal().to_owned()));
+        }
+        turn.send(LineBuilder::new(b"NICK").param(&self.wanted_nick).build());
+        let user = LineBuilder::new(b"USER").param(network.username.as_bytes());
+        let user = user.param(b"0").param(b"*").trailing(self.realname());
+        turn.send(user.build());
+    }
+
+    /// The server has shown what it is, or takes too long for it.
+    fn stop_holding(&mut self, turn: &mut Turn) {
+        let held = self.registration().map(|r| std::mem::take(&mut r.held));
+        if held == Some(true) {
+            self.introduce_ourselves(turn);
+            let at = turn.now.ticks.plus(NEGOTIATION);
+            self.timers.set(Timer::Negotiation, at);
+        }
     }
 
     fn registration(&mut self) -> Option<&mut Registration> {
@@ -134,9 +185,9 @@ impl Network {
                 };
                 self.welcome_by_server(&nick, line.source(), turn);
             }
-            Some(432 | 433 | 436 | 437) => self.next_nick(turn),
+            Some(number @ (432 | 433 | 436 | 437)) => self.next_nick(number, turn),
             // A server without CAP says so, and registers us all the same.
-            Some(410 | 421 | 451) => self.without_cap(),
+            Some(410 | 421 | 451) => self.without_cap(turn),
             Some(463..=466) => {
                 let text = text_of(received);
                 self.refuse(text, Verdict::Banned, turn);
@@ -171,6 +222,10 @@ impl Network {
             });
         } else if line.is(b"FAIL") {
             let text = text_of(received);
+            let code = line.param(1).unwrap_or_default();
+            if code.starts_with(b"ACCOUNT_REQUIRED") {
+                return self.login_failed(&text, Verdict::Banned, turn);
+            }
             self.announce(&format!("{}: {text}", self.settings.network.name), turn);
         }
     }
@@ -199,48 +254,37 @@ impl Network {
         }
         registration.cap_lines += 1;
         let list = received.line.last().unwrap_or_default();
-        for token in list.split(|b| *b == b' ').filter(|t| !t.is_empty()) {
-            let mut parts = token.splitn(2, |b| *b == b'=');
-            let Some(cap) = parts.next().and_then(Cap::parse) else {
-                continue;
-            };
+        for (cap, value) in heard(list) {
             registration.offered.insert(cap);
-            if cap == Cap::Sasl {
-                let value = parts.next().unwrap_or_default();
-                registration.mechanisms = Some(String::from_utf8_lossy(value).into_owned());
+            if cap == Cap::Sts {
+                registration.sts = Some(value);
+            } else {
+                registration.values.set(cap, value);
             }
         }
         if !more || registration.cap_lines >= MAX_CAP_LINES {
-            self.request_caps(turn);
+            self.caps_are_listed(turn);
         }
     }
 
+    fn caps_are_listed(&mut self, turn: &mut Turn) {
+        match self.registration().and_then(|r| r.sts.take()) {
+            Some(value) if self.heed_sts(&value, turn) => return,
+            Some(_) => {}
+            None => self.heed_no_sts(),
+        }
+        self.stop_holding(turn);
+        self.request_caps(turn);
+    }
+
     fn request_caps(&mut self, turn: &mut Turn) {
-        let wants_sasl = self.settings.network.sasl.is_some();
         let Some(registration) = self.registration() else {
             return;
         };
-        let mut caps = registration.offered.intersection(wanted());
-        if wants_sasl && registration.offered.has(Cap::Sasl) {
-            caps.insert(Cap::Sasl);
-        }
-        let mut group = CapSet::default();
-        let mut bytes = 0;
-        for cap in caps.iter() {
-            bytes += cap.name().len() + 1;
-            if bytes > REQ_BYTES {
-                registration.requested.push_back(std::mem::take(&mut group));
-                bytes = cap.name().len() + 1;
-            }
-            group.insert(cap);
-        }
-        if !group.is_empty() {
+        for group in groups(wanted(registration.offered)) {
+            require(turn, group);
             registration.requested.push_back(group);
         }
-        registration
-            .requested
-            .iter()
-            .for_each(|group| require(turn, *group));
         if registration.requested.is_empty() {
             self.negotiated(turn);
         }
@@ -289,48 +333,33 @@ impl Network {
         if registration.sasl.is_some() || registration.ended {
             return;
         }
-        let mechanisms = registration.mechanisms.clone().unwrap_or_default();
+        let mechanisms = registration.values.get(Cap::Sasl).unwrap_or_default();
         if !registration.acked.has(Cap::Sasl) {
             return self.login_failed("the server offers no SASL now", Verdict::Ordinary, turn);
         }
-        let exchange = Exchange::new(&sasl);
-        let known = mechanisms.is_empty()
-            || mechanisms
-                .split(',')
-                .any(|m| m.eq_ignore_ascii_case(exchange.mechanism()));
-        if !known {
-            let text = format!("{name} takes {mechanisms}, not {}", exchange.mechanism());
+        let exchange = Exchange::new(&sasl, registration.facts.nonce(0));
+        if !is_listed(exchange.name(), mechanisms) {
+            let text = format!("{name} takes {mechanisms}, not {}", exchange.name());
             return self.login_failed(&text, Verdict::Banned, turn);
         }
-        say(
-            turn,
-            &Command::AUTHENTICATE(exchange.mechanism().to_owned()),
-        );
+        say(turn, &Command::AUTHENTICATE(exchange.name().to_owned()));
         registration.sasl = Some(exchange);
         self.timers.cancel(&Timer::Negotiation);
     }
 
-    fn on_authenticate(&mut self, received: &Received<'_>, turn: &mut Turn) {
-        let Some(sasl) = self.settings.network.sasl.clone() else {
-            return;
-        };
-        let Some(registration) = self.registration() else {
-            return;
-        };
-        let Some(exchange) = &mut registration.sasl else {
-            return;
-        };
-        for chunk in exchange.answer(&sasl, received.line.param(0).unwrap_or_default()) {
-            say(turn, &Command::AUTHENTICATE(chunk));
-        }
-    }
-
     fn on_sasl_numeric(&mut self, received: &Received<'_>, turn: &mut Turn) {
-        let expected = self
+        let exchange = self
             .registration()
-            .is_some_and(|r| r.sasl.is_some() && !r.ended);
+            .filter(|r| !r.ended)
+            .and_then(|r| r.sasl.as_ref());
+        let Some(convinced) = exchange.map(Exchange::is_convinced) else {
+            return;
+        };
         match received.line.numeric() {
-            _ if !expected => {}
+            Some(903) if !convinced => {
+                let why = "the server did not prove that it knows the password";
+                self.login_failed(why, Verdict::Banned, turn);
+            }
             Some(903 | 907) => {
                 if let Some(registration) = self.registration() {
                     registration.logged_in = true;
@@ -347,7 +376,7 @@ impl Network {
     }
 
     /// Without its account the user is not who the network knows: better not there than unmasked.
-    fn login_failed(&mut self, why: &str, least: Verdict, turn: &mut Turn) {
+    pub(super) fn login_failed(&mut self, why: &str, least: Verdict, turn: &mut Turn) {
         say(turn, &Command::QUIT(None));
         self.refuse(format!("login refused: {why}"), least, turn);
     }
@@ -359,11 +388,12 @@ impl Network {
     }
 
     /// Once it has listed its capabilities, such an error is about something else.
-    fn without_cap(&mut self) {
+    fn without_cap(&mut self, turn: &mut Turn) {
         if let Some(registration) = self.registration()
             && registration.cap_lines == 0
         {
             registration.ended = true;
+            self.stop_holding(turn);
             self.timers.cancel(&Timer::Negotiation);
         }
     }
@@ -377,8 +407,15 @@ impl Network {
         self.up(nick, server, turn);
     }
 
+    pub(super) fn negotiation_timed_out(&mut self, turn: &mut Turn) {
+        match self.registration() {
+            Some(registration) if registration.held => self.stop_holding(turn),
+            _ => self.end_negotiation(turn),
+        }
+    }
+
     /// CAP END, once.
-    pub(super) fn end_negotiation(&mut self, turn: &mut Turn) {
+    fn end_negotiation(&mut self, turn: &mut Turn) {
         self.timers.cancel(&Timer::Negotiation);
         let Some(registration) = self.registration() else {
             return;
@@ -389,12 +426,13 @@ impl Network {
     }
 
     /// The nick is taken or refused: alternatives, then the wanted one with something behind it.
-    fn next_nick(&mut self, turn: &mut Turn) {
+    fn next_nick(&mut self, why: u16, turn: &mut Turn) {
         let alternatives = self.settings.network.alternative_nicks.clone();
         let wanted = self.wanted_nick.clone();
         let Some(registration) = self.registration() else {
             return;
         };
+        registration.nick_refused |= why == 432 && registration.nick == wanted;
         let tried = registration.nick_tries as usize;
         registration.nick_tries += 1;
         let nick = match alternatives.get(tried) {
@@ -402,7 +440,11 @@ impl Network {
             None => varied(&wanted, tried - alternatives.len()),
         };
         if registration.nick_tries > MAX_NICKS + u32::try_from(alternatives.len()).unwrap_or(0) {
-            return self.refuse("no nick is free".to_owned(), Verdict::Ordinary, turn);
+            let (text, verdict) = match why {
+                432 => ("the server takes none of the nicks", Verdict::Banned),
+                _ => ("no nick is free", Verdict::Ordinary),
+            };
+            return self.refuse(text.to_owned(), verdict, turn);
         }
         registration.nick = nick.into();
         turn.send(LineBuilder::new(b"NICK").param(&registration.nick).build());
@@ -421,7 +463,26 @@ fn varied(wanted: &[u8], n: usize) -> Vec<u8> {
     nick
 }
 
-fn require(turn: &mut Turn, caps: CapSet) {
+/// Capabilities in groups that fit into a line.
+pub(super) fn groups(caps: CapSet) -> Vec<CapSet> {
+    let mut groups = Vec::new();
+    let mut group = CapSet::default();
+    let mut bytes = 0;
+    for cap in caps.iter() {
+        bytes += cap.name().len() + 1;
+        if bytes > REQ_BYTES {
+            groups.push(std::mem::take(&mut group));
+            bytes = cap.name().len() + 1;
+        }
+        group.insert(cap);
+    }
+    if !group.is_empty() {
+        groups.push(group);
+    }
+    groups
+}
+
+pub(super) fn require(turn: &mut Turn, caps: CapSet) {
     let list = caps.iter().map(Cap::name).collect::<Vec<_>>().join(" ");
     turn.send(
         LineBuilder::new(b"CAP")

@@ -2,20 +2,31 @@
 //! in the place where they stand in its queue, so before the PONG of a later PING.
 
 use super::Network;
-use super::feature::{Asked, Feature, NOTHING, Rule};
+use super::feature::{Answer, Asked, Feature, NOTHING, Rule};
 use super::turn::{Action, Ask, Item, Turn};
 
 pub(super) static SERVICE: Feature = Feature {
-    // bip's users say BIP: the words that both know mean the same.
     client: &[
         Rule::new(b"CAROM", 0, Network::ask_carom),
-        Rule::new(b"BIP", 0, Network::ask_carom),
+        Rule::new(b"BIP", 0, Network::ask_bip),
     ],
     ..NOTHING
 };
 
+/// Stands before the words of bip's users.
+const BIP: &str = "bip ";
+
 impl Network {
-    fn ask_carom(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_carom(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
+        self.ask_rest("", asked, turn)
+    }
+
+    /// bip's users say BIP: its own words are understood as those of the verb `bip`.
+    fn ask_bip(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
+        self.ask_rest(BIP, asked, turn)
+    }
+
+    fn ask_rest(&mut self, verb: &str, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         // The rest of the line as it stands, but for the colon of a client that quotes its last parameter.
         let words = asked.line.rest(0);
         let words = if asked.line.param_count() == 1 {
@@ -23,19 +34,27 @@ impl Network {
         } else {
             words
         };
-        self.ask_words(words, asked, turn);
-        turn.push(Action::Credit(asked.from, 1));
+        self.ask_words(verb, words, asked, turn);
+        Answer::Now
     }
 
-    /// A message to the service; its credit is the message's.
-    pub(super) fn ask_service(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
-        self.ask_words(asked.line.param(1).unwrap_or_default(), asked, turn);
+    /// A message to the service, if it is one; its credit is the message's.
+    pub(super) fn ask_service(&self, target: &[u8], asked: &Asked<'_>, turn: &mut Turn) -> bool {
+        let verb = match () {
+            () if target.eq_ignore_ascii_case(b"*carom") => "",
+            () if target.eq_ignore_ascii_case(b"-bip") => BIP,
+            () => return false,
+        };
+        let words = asked.line.param(1).unwrap_or_default();
+        self.ask_words(verb, words, asked, turn);
+        true
     }
 
-    fn ask_words(&self, words: &[u8], asked: &Asked<'_>, turn: &mut Turn) {
-        let words = String::from_utf8_lossy(words).into_owned();
+    fn ask_words(&self, verb: &str, words: &[u8], asked: &Asked<'_>, turn: &mut Turn) {
+        let words = format!("{verb}{}", String::from_utf8_lossy(words));
         let item = Item::Ask {
             ask: Ask::Command(words),
+            label: None,
             after: self.head(),
         };
         turn.push(Action::Put(asked.from, item));

@@ -5,11 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::Timestamp;
 
+use super::orders::Lag;
+use super::storage::StorageStatus;
 use super::turn::{ClientId, Ticks};
 
 /// How a network is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkStatus {
+    /// Its number, which no other network ever has; 0 for a lobby.
+    #[serde(default)]
+    pub id: u64,
     /// Its name.
     pub name: String,
     /// Its link.
@@ -18,8 +23,14 @@ pub struct NetworkStatus {
     pub nick: String,
     /// How many channels we are on.
     pub channels: usize,
+    /// `IPv6` or `IPv4` while there is a link over it.
+    pub family: String,
+    /// How long the server took to answer when it was last asked.
+    pub lag: Option<Lag>,
     /// Who is attached.
     pub clients: Vec<ClientStatus>,
+    /// How the store kept up.
+    pub storage: StorageStatus,
 }
 
 /// The link to the server.
@@ -28,8 +39,10 @@ pub enum LinkStatus {
     /// There are no servers: a lobby.
     #[default]
     Lobby,
-    /// Down on purpose.
+    /// Down, because the configuration says so.
     Disabled,
+    /// Down, because the user said so.
+    Offline,
     /// Being dialled or registering.
     Connecting {
         /// Why the last link or attempt ended.

@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
-use crate::wire::Isupport;
+use crate::config::Rate;
+use crate::wire::{Isupport, LineBuilder};
 
 use super::Network;
-use super::feature::{Asked, Feature, NOTHING, Received, Rule};
+use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::turn::{Audience, ClientId, Turn};
 
 pub(super) static SUPPORT: Feature = Feature {
@@ -31,6 +32,9 @@ const TOKENS_PER_LINE: usize = 13;
 /// At most so many bytes of tokens a line.
 const BYTES_PER_LINE: usize = 400;
 
+/// No client is put off for sending too fast: what cannot leave yet waits, and is not read.
+const SAFERATE: &[u8] = b"soju.im/SAFERATE";
+
 fn ignore(_: &mut Network, _: &Received<'_>, _: &mut Turn) {}
 
 impl Network {
@@ -44,6 +48,7 @@ impl Network {
     /// Before the end of the welcome it is gathered; later (a rehash) the difference is told at once.
     fn on_isupport(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let Some(link) = self.link_mut() else { return };
+        let before = link.welcomed.then(|| link.isupport.clone());
         let tokens = received.line.param_count().saturating_sub(1);
         for token in received
             .line
@@ -53,11 +58,29 @@ impl Network {
         {
             link.isupport.apply(token);
         }
+        if let Some(before) = before {
+            link.rank_anew(&before);
+        }
         let (mapping, welcomed) = (link.isupport.casemapping(), link.welcomed);
         self.refold(mapping, turn);
         if welcomed {
+            self.pace();
             self.face_link(turn);
         }
+    }
+
+    /// A server that says it bears anything is sent what there is.
+    pub(super) fn pace(&mut self) {
+        let bears_all = self
+            .link()
+            .is_some_and(|link| link.isupport.has(b"soju.im/SAFERATE"));
+        self.outgoing.set_rate(match bears_all {
+            true => Rate {
+                burst: 0,
+                ..self.settings.network.flood
+            },
+            false => self.settings.network.flood,
+        });
     }
 
     /// The message of the day that follows the welcome is nobody's; one that was asked for is the asker's.
@@ -74,7 +97,7 @@ impl Network {
         self.welcomed(turn);
     }
 
-    fn ask_version(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_version(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         if asked.line.param_count() > 0 {
             return self.forward(asked, turn);
         }
@@ -83,16 +106,32 @@ impl Network {
             .numeric(351)
             .param(version.as_bytes())
             .param(self.settings.server.as_bytes());
-        self.answer(asked, line.trailing(b"IRC bouncer").build(), turn);
+        turn.tell(asked.from, line.trailing(b"IRC bouncer").build());
         self.tell_support(asked.from, turn);
+        Answer::Now
+    }
+
+    /// A network that takes UTF-8 alone is sent nothing else.
+    pub(super) fn refuse_bytes(&self, asked: &Asked<'_>, turn: &mut Turn) -> Option<Answer> {
+        let link = self.link()?;
+        if !link.isupport.has(b"UTF8ONLY") || std::str::from_utf8(asked.line.body()).is_ok() {
+            return None;
+        }
+        let text = "This network takes UTF-8 alone, and this was something else; it was not sent";
+        let line = LineBuilder::from(self.settings.server.as_bytes(), b"FAIL")
+            .param(asked.line.command())
+            .param(b"INVALID_UTF8");
+        Some(self.answer(asked, line.trailing(text.as_bytes()).build(), turn))
     }
 
     /// All of 005.
     pub(super) fn tell_support(&self, to: ClientId, turn: &mut Turn) {
         let mut tokens = self.face.isupport.tokens();
         if !self.face.takes_tags {
+            tokens.retain(|token| !super::face::is_tags_denied(token));
             tokens.push(super::face::TAGS_DENIED.to_vec());
         }
+        tokens.push(SAFERATE.to_vec());
         for line in self.support_lines(&tokens) {
             turn.tell(to, line);
         }

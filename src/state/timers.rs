@@ -36,6 +36,8 @@ pub(super) enum Timer {
     Regain,
     /// The next try for a nick.
     Nick,
+    /// A login on a link that is up takes too long.
+    Login,
 }
 
 /// The deadlines of one network.

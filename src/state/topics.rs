@@ -7,8 +7,8 @@ use crate::history::Kind;
 use crate::wire::Name;
 
 use super::Network;
-use super::feature::{Asked, Feature, NOTHING, Received, Rule};
-use super::turn::{Action, Turn};
+use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
+use super::turn::Turn;
 
 pub(super) static TOPICS: Feature = Feature {
     server: &[
@@ -85,7 +85,7 @@ impl Network {
         }
     }
 
-    fn ask_topic(&mut self, asked: &Asked<'_>, turn: &mut Turn) {
+    fn ask_topic(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let name = self.name(asked.line.param(0).unwrap_or_default());
         let known = self
             .link()
@@ -117,6 +117,6 @@ impl Network {
                     .build(),
             );
         }
-        turn.push(Action::Credit(asked.from, 1));
+        Answer::Now
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::TimeStyle;
-use crate::history::{EntryId, Ids, Write};
-use crate::wire::{CapSet, Name, Timestamp};
+use crate::config::{Secret, TimeStyle};
+use crate::history::{EntryId, Ids, Only, Search, Selection, Write};
+use crate::wire::{CapSet, CaseMapping, Name, Timestamp};
 
+use super::routing::Answers;
 use super::status::NetworkStatus;
 
 /// Milliseconds on the monotonic clock. All deadlines are in ticks, so that a jump of the wall
@@ -65,6 +66,15 @@ pub struct Shown {
     pub line: Bytes,
 }
 
+/// What a line that answers a client's question wears beside its own content.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Worn {
+    /// The label of the question, as the client wrote it.
+    pub label: Option<Bytes>,
+    /// The batch of the answer.
+    pub batch: Option<Bytes>,
+}
+
 /// What decides the form in which a client gets a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct View {
@@ -98,6 +108,44 @@ pub struct Plan {
     pub only_messages: bool,
     /// For clients without server-time.
     pub timestamps: TimeStyle,
+    /// In a private talk: our nick, which stands in all of its lines whatever it was then.
+    pub own: Option<Bytes>,
+}
+
+/// Lines of a target that a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The word after CHATHISTORY.
+    pub word: Bytes,
+    /// The channel or person.
+    pub target: Name,
+    /// Which of its lines.
+    pub selection: Selection,
+    /// In a private talk: our nick, which stands in all of its lines whatever it was then.
+    pub own: Option<Bytes>,
+}
+
+/// What is played back to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Play {
+    /// These targets; all when there are none.
+    pub targets: Vec<Name>,
+    /// Later than this.
+    pub from: Timestamp,
+    /// Earlier than this.
+    pub to: Option<Timestamp>,
+    /// Which lines count.
+    pub kinds: Only,
+    /// Of these targets nothing up to these entries.
+    pub floors: Vec<(Name, EntryId)>,
+    /// For clients without server-time.
+    pub timestamps: TimeStyle,
+    /// How names compare.
+    pub mapping: CaseMapping,
+    /// What begins the name of a channel.
+    pub channels: Bytes,
+    /// Our nick.
+    pub nick: Bytes,
 }
 
 /// What a client's writer finds out for itself, in the place where it stands in the queue.
@@ -105,6 +153,25 @@ pub struct Plan {
 pub enum Ask {
     /// Stored lines.
     Replay(Plan),
+    /// Stored lines that the client asked for.
+    History(Box<Wish>),
+    /// Which targets have lines between two times, at most so many of them.
+    Targets {
+        /// One end of the time, excluded.
+        from: Timestamp,
+        /// The other.
+        to: Timestamp,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Stored lines that say something.
+    Search(Box<Search>),
+    /// Lines from some time on.
+    Play(Box<Play>),
+    /// From when to when there are lines to be played.
+    List(Box<Play>),
+    /// The user's networks.
+    Networks(Box<super::networks::NetworksAsk>),
     /// A service command; its words as typed.
     Command(String),
 }
@@ -129,6 +196,8 @@ pub enum Item {
     Ask {
         /// What is asked.
         ask: Ask,
+        /// The label that the answer carries, as the client wrote it.
+        label: Option<Bytes>,
         /// What must be in the log first.
         after: EntryId,
     },
@@ -152,6 +221,10 @@ pub enum Dial {
     Afresh,
     /// The candidates that are left of this cycle.
     NextAddress,
+    /// From the first candidate of this server on, by its place in the list.
+    From(usize),
+    /// No more: what is under way is given up.
+    Stop,
 }
 
 /// One effect.
@@ -170,6 +243,17 @@ pub enum Action {
         /// Its places in the log.
         entries: Option<Ids>,
     },
+    /// A line to a client as the answer to what it asked.
+    Reply {
+        /// Who gets it.
+        to: ClientId,
+        /// What.
+        line: Shown,
+        /// Its places in the log. It is never read back from there: there it has no label.
+        entries: Option<Ids>,
+        /// Its label or batch.
+        worn: Worn,
+    },
     /// Something else into the queue of a client.
     Put(ClientId, Item),
     /// From here on the client belongs to [`Audience::All`].
@@ -186,6 +270,15 @@ pub enum Action {
     Unlink(LinkEnd),
     /// Dials. At once.
     Dial(Dial),
+    /// Hashes a password, which takes its time, for [`super::Network::salted`]. At once.
+    Salt {
+        /// The password.
+        password: Secret,
+        /// What it is hashed with.
+        salt: Bytes,
+        /// How many rounds.
+        iterations: u32,
+    },
 }
 
 /// One input's effects.
@@ -195,6 +288,12 @@ pub struct Turn {
     pub now: Now,
     /// What it led to, in order.
     pub actions: Vec<Action>,
+    /// Lines for the server wait until what the input led to is labelled.
+    pub(super) holding: bool,
+    /// Lines for the server were queued while they had to wait.
+    pub(super) queued: bool,
+    /// What the line at hand answers.
+    pub(super) answers: Option<Answers>,
 }
 
 impl Turn {
@@ -203,6 +302,9 @@ impl Turn {
         Self {
             now,
             actions: Vec::new(),
+            holding: false,
+            queued: false,
+            answers: None,
         }
     }
 
@@ -231,5 +333,21 @@ impl Turn {
 
     pub(super) fn tell(&mut self, to: ClientId, line: Bytes) {
         self.deliver(Audience::One(to), line);
+    }
+
+    /// The same with a label or in a batch.
+    pub(super) fn reply(&mut self, to: ClientId, line: Bytes, worn: Worn) {
+        let line = Shown {
+            time: self.now.time,
+            msgid: None,
+            tags: Bytes::new(),
+            line,
+        };
+        self.push(Action::Reply {
+            to,
+            line,
+            entries: None,
+            worn,
+        });
     }
 }

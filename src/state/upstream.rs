@@ -4,29 +4,36 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use sha2::{Digest, Sha256};
 
 use crate::history::EntryId;
 use crate::wire::{CapSet, CaseMapping, Isupport, Name, Timestamp, latin1};
 
+use super::batches::Batches;
+use super::capabilities::Values;
 use super::channels::Channel;
+use super::metadata::OwnMetadata;
+use super::monitor::Monitor;
+use super::multiline::Gathering;
+use super::nicks::Tending;
+use super::orders::Lag;
+use super::people::People;
 use super::registration::Registration;
+use super::sasl::{Applicant, Exchange};
 use super::turn::{Action, ClientId, Dial, LinkEnd, Ticks, Turn};
 use super::{LinkStatus, Network, Timer};
 
-/// The longest wait between attempts.
-const MAX_WAIT: Duration = Duration::from_secs(600);
 /// The least wait after a throttle, or an ERROR before 001.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// The least wait after a ban or a refused login.
 const BANNED: Duration = Duration::from_secs(30 * 60);
-/// A link that lasted so long was a good one.
-const GOOD_LINK: Duration = Duration::from_secs(600);
-/// So many short links in a row are still regained quickly.
-const QUICK_REGAINS: u32 = 3;
 /// So many members are kept over all channels of a network.
-const MAX_MEMBERS: usize = 100_000;
+const MAX_MEMBERS: usize = 250_000;
 /// So long may the server take from 001 to the end of the message of the day.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -50,6 +57,30 @@ pub(super) struct Outage {
 pub struct Facts {
     /// For people: `irc.example.org [2001:db8::1]:6697, TLSv1.3`.
     pub via: String,
+    /// The server as configured.
+    pub server: String,
+    /// The address it was reached at.
+    pub address: String,
+    /// `IPv6` or `IPv4`; empty for a unix socket.
+    pub family: String,
+    /// `TLSv1.3`, or `clear text`.
+    pub protection: String,
+    /// The name of the server, which is checked over TLS; empty where there is no wire: unix sockets, `irc://`.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether TLS protects it.
+    pub is_tls: bool,
+    /// Nobody else knows it.
+    pub seed: [u8; 16],
+}
+
+impl Facts {
+    /// A word that nobody can guess and that is used once.
+    pub(super) fn nonce(&self, n: u8) -> String {
+        let digest = Sha256::new().chain_update(self.seed).chain_update([n]);
+        STANDARD.encode(&digest.finalize()[..18])
+    }
 }
 
 /// Why a link ended, or never came up.
@@ -70,7 +101,12 @@ pub(super) struct Link {
     pub(super) server: Bytes,
     pub(super) isupport: Isupport,
     pub(super) caps: CapSet,
+    pub(super) values: Values,
     pub(super) channels: BTreeMap<Name, Channel>,
+    pub(super) people: People,
+    pub(super) monitor: Monitor,
+    pub(super) gathering: Gathering,
+    pub(super) metadata: OwnMetadata,
     pub(super) modes: BTreeSet<u8>,
     pub(super) server_modes: [Vec<u8>; 3],
     /// What 396 said during the welcome.
@@ -80,6 +116,13 @@ pub(super) struct Link {
     pub(super) host: Option<Bytes>,
     #[serde(with = "latin1::option")]
     pub(super) account: Option<Bytes>,
+    /// Our own login, when it comes later than the link.
+    pub(super) sasl: Option<Exchange>,
+    /// The client that logs in to the network.
+    pub(super) authenticating: Option<Applicant>,
+    /// The client that asked for an account there.
+    pub(super) applicant: Option<Applicant>,
+    pub(super) tending: Tending,
     /// Whether the welcome is over: clients have been shown the network.
     pub(super) welcomed: bool,
     pub(super) since: Ticks,
@@ -89,12 +132,18 @@ pub(super) struct Link {
     pub(super) pinged: bool,
     /// What the server said before it hung up.
     pub(super) error: Option<String>,
+    /// Batches that answer something.
+    pub(super) batches: Batches,
     /// Own messages that may still be refused.
     pub(super) unrefused: VecDeque<Sent>,
     /// It put us on more channels than are kept.
     pub(super) overflowed: bool,
     /// PINGs of this second: since when, and how many.
     pub(super) pings: (Ticks, u32),
+    /// When a PING that measures was sent, if it is unanswered.
+    pub(super) lag_asked: Option<Ticks>,
+    /// What was measured last.
+    pub(super) lag: Option<Lag>,
 }
 
 /// An own message that the server may still refuse.
@@ -118,6 +167,8 @@ impl Link {
 
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         self.nick = self.nick.refold(mapping);
+        self.people.refold(mapping);
+        self.monitor.refold(mapping);
         self.channels = std::mem::take(&mut self.channels)
             .into_iter()
             .map(|(name, mut channel)| {
@@ -125,61 +176,6 @@ impl Link {
                 (name.refold(mapping), channel)
             })
             .collect();
-    }
-}
-
-/// How long to wait before the next attempt.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Backoff {
-    failures: u32,
-    short_links: u32,
-    seed: u64,
-}
-
-impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            failures: 0,
-            short_links: 0,
-            seed,
-        }
-    }
-
-    /// The next number of a sequence that needs to be even, not secret (splitmix64).
-    fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let span = u64::try_from((most.saturating_sub(least)).as_millis()).unwrap_or(u64::MAX);
-        least + Duration::from_millis(self.random() % span.saturating_add(1))
-    }
-
-    /// After a cycle that never registered: doubling from `first`, with jitter.
-    fn failed(&mut self, first: Duration) -> Duration {
-        let wait = first
-            .saturating_mul(1 << self.failures.min(16))
-            .min(MAX_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        self.between(wait / 2, wait)
-    }
-
-    /// After a registered link was lost. Earlier failures to get one do not count, links that did not last do.
-    fn lost(&mut self, lasted: Duration, first: Duration) -> Duration {
-        if lasted >= GOOD_LINK {
-            self.short_links = 0;
-        }
-        let short = self.short_links;
-        self.short_links = short.saturating_add(1);
-        self.failures = short.saturating_sub(QUICK_REGAINS);
-        if short >= QUICK_REGAINS {
-            return self.failed(first);
-        }
-        self.between(Duration::from_secs(2), Duration::from_secs(7))
     }
 }
 
@@ -225,15 +221,11 @@ impl Network {
             outage.until = None;
         }
         self.timers.cancel(&Timer::Dial);
-        turn.push(Action::Dial(Dial::Afresh));
-        self.publish(turn);
-    }
-
-    /// Connects now, whatever wait is on.
-    pub fn connect(&mut self, turn: &mut Turn) {
-        if matches!(&self.upstream, Upstream::Down(outage) if outage.until.is_some()) {
-            self.dial_afresh(turn);
+        // Whoever left wants to stay away, whatever else changes.
+        if !self.offline {
+            turn.push(Action::Dial(Dial::Afresh));
         }
+        self.publish(turn);
     }
 
     /// The shell has a connection: registration begins.
@@ -313,8 +305,11 @@ impl Network {
     }
 
     /// What belonged to the link goes with it; what clients were shown stays.
-    fn drop_link(&mut self, turn: &mut Turn) {
+    pub(super) fn drop_link(&mut self, turn: &mut Turn) {
         self.timers.cancel_all();
+        self.end_gathering(turn);
+        self.count_policies(turn);
+        self.monitor_lost(turn);
         self.drop_outgoing(turn);
         self.abort_pending(turn);
     }
@@ -351,29 +346,43 @@ impl Network {
         let Upstream::Registering(registration) = &mut self.upstream else {
             return;
         };
+        let tending = Tending::begun(registration, &self.wanted_nick, nick);
         let link = Link {
             facts: std::mem::take(&mut registration.facts),
             nick: Name::new(nick, self.mapping),
             server: Bytes::copy_from_slice(server),
             isupport: Isupport::default(),
             caps: registration.acked,
+            values: std::mem::take(&mut registration.values),
             channels: BTreeMap::new(),
+            people: People::default(),
+            monitor: Monitor::default(),
+            gathering: Gathering::default(),
+            metadata: OwnMetadata::default(),
             modes: BTreeSet::new(),
             server_modes: self.face.server_modes.clone(),
             user: None,
             host: None,
             account: registration.account.take(),
+            sasl: None,
+            authenticating: None,
+            applicant: None,
+            tending,
             welcomed: false,
             since: now.ticks,
             up_since: now.time,
             heard_at: now.ticks,
             pinged: false,
             error: None,
+            batches: Batches::default(),
             unrefused: VecDeque::new(),
             overflowed: false,
             pings: (now.ticks, 0),
+            lag_asked: None,
+            lag: None,
         };
         self.upstream = Upstream::Up(Box::new(link));
+        self.pace();
         self.timers.cancel_all();
         self.timers
             .set(Timer::Welcome, now.ticks.plus(WELCOME_TIMEOUT));
@@ -387,6 +396,7 @@ impl Network {
         link.welcomed = true;
         let (mapping, via) = (link.isupport.casemapping(), link.facts.via.clone());
         self.refold(mapping, turn);
+        self.pace();
         self.face_link(turn);
         self.announce(
             &format!("{}: connected to {via}", self.settings.network.name),
@@ -394,7 +404,9 @@ impl Network {
         );
         self.say_on_connect(turn);
         self.join_saved(turn);
-        self.watch_nick(turn);
+        self.settle_nick(turn);
+        self.monitor_again(turn);
+        self.subscribe_again(turn);
         self.publish(turn);
     }
 
@@ -408,6 +420,9 @@ impl Network {
             Upstream::Up(_) => format!("{name}: connected"),
             Upstream::Down(_) if !self.settings.network.enabled => {
                 format!("{name}: not connected, it is disabled")
+            }
+            Upstream::Down(_) if self.offline => {
+                format!("{name}: not connected until you say \"network connect {name}\"")
             }
             Upstream::Down(Outage {
                 reason,
@@ -429,6 +444,7 @@ impl Network {
                 since: link.up_since,
             },
             Upstream::Down(_) if !network.enabled => LinkStatus::Disabled,
+            Upstream::Down(_) if self.offline => LinkStatus::Offline,
             Upstream::Down(Outage {
                 reason,
                 until: Some(until),
@@ -467,76 +483,5 @@ fn at_least(wait: Duration, verdict: Verdict) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-    use crate::history::Remembered;
-    use crate::state::Settings;
-
-    #[test]
-    fn waits_double_with_jitter_up_to_ten_minutes() {
-        let mut backoff = Backoff::new(7);
-        let first = Duration::from_secs(15);
-        for n in 0..12 {
-            let most = (first * (1 << n)).min(MAX_WAIT);
-            let wait = backoff.failed(first);
-            assert!(wait >= most / 2 && wait <= most, "{n}: {wait:?}");
-        }
-    }
-
-    #[test]
-    fn a_lost_link_is_regained_within_seconds_but_not_for_ever() {
-        let mut backoff = Backoff::new(1);
-        let first = Duration::from_secs(15);
-        for _ in 0..QUICK_REGAINS {
-            let wait = backoff.lost(Duration::from_secs(5), first);
-            assert!((2..=7).contains(&wait.as_secs()), "{wait:?}");
-        }
-        assert!(backoff.lost(Duration::from_secs(5), first) > Duration::from_secs(7));
-        assert!(backoff.lost(GOOD_LINK, first) <= Duration::from_secs(7));
-        for _ in 0..6 {
-            backoff.failed(first);
-        }
-        assert!(backoff.lost(GOOD_LINK, first) <= Duration::from_secs(7));
-    }
-
-    #[test]
-    fn the_outage_of_a_lobby_or_a_disabled_network_promises_nothing() {
-        let text = |network| {
-            let settings = Settings {
-                network,
-                ..Settings::default()
-            };
-            let network = Network::new(settings, Remembered::default(), 1);
-            network.outage_text(Ticks(0))
-        };
-        let lobby = config::Network::default();
-        assert_eq!(
-            text(lobby),
-            "you are attached to no network: log in as user/network"
-        );
-        let disabled = config::Network {
-            name: "oftc".into(),
-            enabled: false,
-            servers: vec![config::ServerAddr::parse("ircs://irc.test").unwrap()],
-            ..config::Network::default()
-        };
-        assert_eq!(text(disabled), "oftc: not connected, it is disabled");
-    }
-
-    #[test]
-    fn parting_words_are_understood() {
-        for (text, expected) in [
-            ("Closing Link: (Ping timeout)", Verdict::Ordinary),
-            (
-                "Your host is trying to (re)connect too fast -- throttled",
-                Verdict::Throttled,
-            ),
-            ("Too many connections from your IP", Verdict::Throttled),
-            ("You are banned from this server", Verdict::Banned),
-            ("Closing Link: x (K-Lined)", Verdict::Banned),
-        ] {
-            assert_eq!(verdict(text), expected, "{text}");
-        }
-    }
-}
+#[path = "upstream_tests.rs"]
+mod tests;

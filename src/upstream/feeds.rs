@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::history::{EntryId, Ids};
-use crate::outbox::Outbox;
+use crate::outbox::{self, Outbox};
 use crate::state::forms::{self, Dress};
-use crate::state::{Audience, ClientId, Item, Shown, View};
+use crate::state::{Audience, ClientId, Item, Shown, View, Worn};
 
 /// Lines for all are handed on when there is so much of them: a client's queue may be that much too long.
 const STRETCH: usize = 32 * 1024;
@@ -150,7 +150,7 @@ impl Feeds {
         };
         feed.flush();
         if !feed.outbox.push(item) {
-            self.dismiss(id, "You ask faster than you read".to_owned());
+            self.dismiss(id, outbox::ASKS_TOO_FAST.to_owned());
         }
     }
 
@@ -191,6 +191,22 @@ impl Feeds {
                 }
             }
         }
+    }
+
+    /// A line that answers what the client asked. It stays bytes, also when the client has enough to read: the
+    /// log knows no labels.
+    pub(super) fn reply(&mut self, to: ClientId, line: &Shown, entries: Option<Ids>, worn: &Worn) {
+        self.end_stretch();
+        let Some(feed) = self.feeds.get_mut(&to) else {
+            return;
+        };
+        let dress = Dress {
+            label: worn.label.as_deref(),
+            batch: worn.batch.as_deref(),
+            ..Dress::default()
+        };
+        forms::encode(line, feed.view, dress, &mut feed.run);
+        feed.through = entries.map(|ids| ids.last).or(feed.through);
     }
 
     /// What people say is nearly always of this kind.
@@ -242,7 +258,7 @@ impl Feeds {
             feed.full = false;
         }
         for id in lost {
-            self.dismiss(id, "You read too slowly".to_owned());
+            self.dismiss(id, outbox::READS_TOO_SLOWLY.to_owned());
         }
     }
 }

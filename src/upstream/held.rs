@@ -31,8 +31,8 @@ struct Waiting {
 /// What may be delivered now.
 pub(super) struct Released {
     pub(super) actions: Vec<Action>,
-    /// Lines that are shown before they are stored.
-    pub(super) unstored: bool,
+    /// How many lines are shown before they are stored.
+    pub(super) unstored: u64,
 }
 
 impl Held {
@@ -66,16 +66,29 @@ impl Held {
         }
         let turn = self.turns.pop_front()?;
         self.bytes -= turn.bytes;
+        let unstored = if stored {
+            0
+        } else {
+            lines(&turn.actions, settled)
+        };
         Some(Released {
             actions: turn.actions,
-            unstored: !stored,
+            unstored,
         })
     }
 }
 
+/// How many of these are lines that are not stored yet.
+fn lines(actions: &[Action], settled: EntryId) -> u64 {
+    let is_early = |action: &&Action| matches!(action, Action::Deliver { entries: Some(ids), .. } if ids.last > settled);
+    actions.iter().filter(is_early).count() as u64
+}
+
 fn size(action: &Action) -> usize {
     let line = match action {
-        Action::Deliver { line, .. } => line.line.len() + line.tags.len(),
+        Action::Deliver { line, .. } | Action::Reply { line, .. } => {
+            line.line.len() + line.tags.len()
+        }
         _ => 0,
     };
     size_of::<Action>() + line
@@ -84,7 +97,11 @@ fn size(action: &Action) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::ClientId;
+    use bytes::Bytes;
+
+    use crate::history::Ids;
+    use crate::state::{Audience, ClientId, Shown};
+    use crate::wire::Timestamp;
 
     fn now(ticks: u64) -> Now {
         Now {
@@ -94,7 +111,26 @@ mod tests {
     }
 
     fn turn(id: u64) -> Vec<Action> {
-        vec![Action::Admit(ClientId(id))]
+        let line = |entries| Action::Deliver {
+            to: Audience::All,
+            line: Shown {
+                time: Timestamp::default(),
+                msgid: None,
+                tags: Bytes::new(),
+                line: Bytes::from("PING"),
+            },
+            entries,
+        };
+        let ids = |first, last| Ids {
+            first: EntryId(first),
+            last: EntryId(last),
+        };
+        vec![
+            Action::Admit(ClientId(id)),
+            line(None),
+            line(Some(ids(5, 5))),
+            line(Some(ids(6, 7))),
+        ]
     }
 
     #[test]
@@ -108,14 +144,17 @@ mod tests {
             "the second waits behind the first"
         );
         let first = held.pop(EntryId(5), Ticks(100)).unwrap();
-        assert!(!first.unstored && first.actions == turn(1));
+        assert!(first.unstored == 0 && first.actions == turn(1));
         assert!(
             held.pop(EntryId(5), Ticks(100))
                 .is_some_and(|t| t.actions == turn(2))
         );
         assert!(held.pop(EntryId(5), Ticks(269)).is_none());
         assert_eq!(held.due(), Some(Ticks(270)));
-        assert!(held.pop(EntryId(5), Ticks(270)).is_some_and(|t| t.unstored));
+        assert!(
+            held.pop(EntryId(5), Ticks(270))
+                .is_some_and(|t| t.unstored == 1)
+        );
         assert!(held.is_empty());
     }
 }

@@ -4,11 +4,15 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::net::{Cycle, DialReport, Dialed, LineReader, ReadHalf, Stream, WriteHalf};
-use crate::state::{Facts, Ticks};
+use crate::config::{Scheme, Secret, ServerAddr};
+use crate::net::{Address, Cycle, DialReport, Dialed, LineReader, ReadHalf, Stream, WriteHalf};
+use crate::state::{self, Facts, Salted, Ticks};
 use crate::wire::Framed;
 use crate::wire::framing::Limits;
 
@@ -16,6 +20,9 @@ use crate::wire::framing::Limits;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A server that takes nothing while so much is to be sent is gone.
 const MAX_UNSENT: usize = 1024 * 1024;
+
+/// A password being hashed.
+pub(super) type Salting = JoinHandle<Option<Salted>>;
 
 /// Lines from the server.
 pub(super) type Reader = LineReader<ReadHalf>;
@@ -148,8 +155,57 @@ pub(super) fn let_go(mut writer: Writer) {
 /// For people: server, address and protection.
 pub(super) fn facts(dialed: &Dialed) -> Facts {
     let protection = dialed.stream.tls_version().unwrap_or("clear text");
-    let via = format!("{} ({}), {protection}", dialed.server, dialed.address);
-    Facts { via }
+    let (server, address) = (dialed.server.to_string(), dialed.address.to_string());
+    let (host, port) = match &dialed.server {
+        // What goes to this machine goes over no wire.
+        ServerAddr::Unix(_)
+        | ServerAddr::Tcp {
+            scheme: Scheme::Local,
+            ..
+        } => (String::new(), 0),
+        ServerAddr::Tcp { host, port, .. } => (host.clone(), *port),
+    };
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).expect("the system gives random bytes");
+    Facts {
+        via: format!("{server} ({address}), {protection}"),
+        server,
+        address,
+        family: version(&dialed.address),
+        protection: protection.to_owned(),
+        host,
+        port,
+        is_tls: dialed.stream.tls_version().is_some(),
+        seed,
+    }
+}
+
+fn version(address: &Address) -> String {
+    let version = address.version();
+    version.map_or_else(String::new, |version| version.to_string())
+}
+
+/// Hashes a password for a login, on a thread of its own: that may take a second or some.
+pub(super) fn begin_salting(password: Secret, salt: Bytes, iterations: u32) -> Salting {
+    /// However many networks log in, something is left for everything else.
+    static TURNS: Semaphore = Semaphore::const_new(2);
+    tokio::spawn(async move {
+        let _turn = TURNS.acquire().await.ok()?;
+        let hash = move || state::salt(password.reveal(), &salt, iterations);
+        tokio::task::spawn_blocking(hash).await.ok()
+    })
+}
+
+/// The hash, when it is there; never without one under way.
+pub(super) async fn salted(salting: &mut Option<Salting>) -> Option<Salted> {
+    match salting {
+        Some(running) => {
+            let salted = running.await.ok().flatten();
+            *salting = None;
+            salted
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a connection failed, in few words.

@@ -13,18 +13,21 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::chatlog::ChatLogs;
 use crate::clock;
 use crate::config;
 use crate::directory::Board;
-use crate::history::{EntryId, Log};
+use crate::history::{EntryId, Keep, Log};
 use crate::mailbox::{Arrival, ToNetwork};
-use crate::net::{Cycle, DialReport, Dialed, Dialer};
-use crate::state::{Loss, Network, Ticks, Turn};
+use crate::metrics::Counters;
+use crate::net::{self, Cycle, DialReport, Dialed, Dialer};
+use crate::state::orders::{Outcome, Traffic};
+use crate::state::{Item, Loss, Network, Salted, Ticks, Turn};
 use crate::wire::Framed;
 
 use feeds::Feeds;
 use held::Held;
-use link::{PerMinute, Reader, Writer};
+use link::{PerMinute, Reader, Salting, Writer};
 
 /// More unreadable lines a minute than these, and a server is left.
 const MAX_UNREADABLE: u32 = 10;
@@ -46,8 +49,12 @@ pub struct Setup {
     pub inbox: mpsc::Receiver<ToNetwork>,
     /// Reaches servers.
     pub dialer: Dialer,
+    /// The text logs of what is said.
+    pub chat_logs: ChatLogs,
     /// Where it tells how it is doing.
     pub board: Board,
+    /// What all networks count.
+    pub counters: Arc<Counters>,
     /// For log lines: whose it is.
     pub user: String,
 }
@@ -57,6 +64,7 @@ struct Task {
     network: Box<Network>,
     config: Arc<config::Network>,
     log: Log,
+    chat_logs: ChatLogs,
     dialer: Dialer,
     board: Board,
     user: String,
@@ -68,12 +76,18 @@ struct Task {
     dialling: bool,
     /// How many attempts of the cycle the log has.
     logged: usize,
+    /// The password of a login under way.
+    salting: Option<Salting>,
     feeds: Feeds,
     held: Held,
+    /// Lines were shown before they were stored, and the log says so.
+    is_early: bool,
     /// Lines of one read, kept for its room.
     lines: Vec<Framed>,
     /// Lines that were too long or held a NUL.
     unreadable: PerMinute,
+    traffic: Traffic,
+    counters: Arc<Counters>,
 }
 
 /// What woke the task.
@@ -82,18 +96,24 @@ enum Event {
     Flushed(io::Result<()>),
     Dialled(Box<Result<Dialed, DialReport>>),
     Message(ToNetwork),
+    Salted(Option<Salted>),
     Settled,
+    Lost,
     Due,
 }
 
 /// Runs a network until it is told to stop.
 pub async fn run(setup: Setup) {
     let mut settled = setup.log.settled();
+    let mut losing = setup.log.losing();
+    // What an earlier holder of the log was not told.
+    losing.mark_changed();
     let mut inbox = setup.inbox;
     let mut task = Task {
         network: setup.network,
         config: setup.config,
         log: setup.log,
+        chat_logs: setup.chat_logs,
         dialer: setup.dialer,
         board: setup.board,
         user: setup.user,
@@ -102,10 +122,14 @@ pub async fn run(setup: Setup) {
         cycle: None,
         dialling: false,
         logged: 0,
+        salting: None,
         feeds: Feeds::default(),
         held: Held::default(),
+        is_early: false,
         lines: Vec::new(),
         unreadable: PerMinute::default(),
+        traffic: Traffic::default(),
+        counters: setup.counters,
     };
     task.turn(Network::start);
     loop {
@@ -119,7 +143,9 @@ pub async fn run(setup: Setup) {
                 Some(message) => Event::Message(message),
                 None => return,
             },
+            salted = link::salted(&mut task.salting) => Event::Salted(salted),
             _ = settled.changed(), if !task.held.is_empty() => Event::Settled,
+            Ok(()) = losing.changed() => Event::Lost,
             () = at(due) => Event::Due,
         };
         match event {
@@ -131,9 +157,19 @@ pub async fn run(setup: Setup) {
                 let farewell = Box::pin(link::farewell(reader, writer));
                 tokio::join!(farewell, Box::pin(task.part(&mut inbox)));
                 _ = done.send(());
-                return;
+                return turn_away(inbox, &reason);
             }
             event => task.on_event(event),
+        }
+    }
+}
+
+/// Clients that found the network before it stopped, and came too late.
+fn turn_away(mut inbox: mpsc::Receiver<ToNetwork>, reason: &str) {
+    inbox.close();
+    while let Ok(message) = inbox.try_recv() {
+        if let ToNetwork::Attach(arrival) = message {
+            arrival.outbox.push(Item::Close(reason.to_owned()));
         }
     }
 }
@@ -156,7 +192,15 @@ impl Task {
             Event::Flushed(Err(error)) => self.lost(&link::text(&error)),
             Event::Dialled(dialled) => self.on_dialled(*dialled),
             Event::Message(message) => self.on_message(message),
-            Event::Settled => {}
+            Event::Salted(Some(salted)) => {
+                self.turn(|network, turn| network.salted(&salted, turn));
+            }
+            Event::Salted(None) | Event::Settled => {}
+            Event::Lost => {
+                if let Some(lost) = self.log.take_lost() {
+                    self.turn(|network, turn| network.lost(lost, turn));
+                }
+            }
             Event::Due => self.turn(Network::tick),
         }
     }
@@ -185,16 +229,26 @@ impl Task {
     /// All that one read brought is one turn, hence one append and one write to each client.
     fn on_lines(&mut self) {
         let mut lines = std::mem::take(&mut self.lines);
-        let mut unreadable = 0;
+        let (mut unreadable, mut traffic) = (0, self.traffic);
         self.turn(|network, turn| {
             for line in lines.drain(..) {
                 // What was too long or held a NUL is left out; the next line is read as usual.
                 match line {
-                    Framed::Line(line) => network.receive(&line, turn),
+                    Framed::Line(line) => {
+                        traffic.lines_received += 1;
+                        traffic.bytes_received += line.len() as u64;
+                        network.receive(&line, turn);
+                    }
                     Framed::TooLong | Framed::Refused => unreadable += 1,
                 }
             }
         });
+        self.counters.from_servers.add(
+            traffic.lines_received - self.traffic.lines_received,
+            traffic.bytes_received - self.traffic.bytes_received,
+        );
+        self.traffic.lines_received = traffic.lines_received;
+        self.traffic.bytes_received = traffic.bytes_received;
         // Room for a burst would be kept by every idle network.
         if lines.capacity() <= KEPT_LINES {
             self.lines = lines;
@@ -230,6 +284,29 @@ impl Task {
             ToNetwork::Detach(from, proof) => {
                 self.feeds.remove(from);
                 self.turn(|network, turn| network.detach(from, &proof, turn));
+            }
+            ToNetwork::Order(order, answer) => {
+                let mut outcome = None;
+                self.turn(|network, turn| outcome = Some(network.order(order, turn)));
+                if let Some(Outcome::Status(details)) = &mut outcome {
+                    details.traffic = self.traffic;
+                }
+                // Whoever asked and is gone needs no answer.
+                if let Some(outcome) = outcome {
+                    _ = answer.send(outcome);
+                }
+            }
+            ToNetwork::Configure(settings) => {
+                if self.config.name != settings.network.name {
+                    self.board
+                        .renamed(&self.config.name, &settings.network.name);
+                }
+                self.config = Arc::new(settings.network.clone());
+                self.log.keep(Keep::from(&*self.config));
+                self.turn(|network, turn| network.configure(*settings, turn));
+            }
+            ToNetwork::Leave(channel) => {
+                self.turn(|network, turn| network.leave(&channel, turn));
             }
             // The loop takes it.
             ToNetwork::Stop(..) => {}
@@ -271,6 +348,11 @@ impl Task {
         let attempts = self.cycle.as_ref().map_or(&[][..], Cycle::attempts);
         for attempt in attempts.iter().skip(self.logged) {
             info!(user = self.user, network = self.config.name, "{attempt}");
+            match &attempt.outcome {
+                net::Outcome::Failed(fault) => self.counters.dials.add(fault.kind.word()),
+                net::Outcome::Won => self.counters.dials.add("ready"),
+                net::Outcome::Outrun | net::Outcome::Pending => self.counters.dials.add("outrun"),
+            }
         }
         self.logged = attempts.len();
     }
@@ -286,7 +368,7 @@ impl Task {
     }
 
     fn unlink(&mut self) {
-        (self.reader, self.writer) = (None, None);
+        (self.reader, self.writer, self.salting) = (None, None, None);
     }
 
     fn due(&self) -> Option<Ticks> {

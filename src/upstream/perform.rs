@@ -1,12 +1,12 @@
 //! Actions become bytes, rows and queues. What the server, the log and the dialler get happens at once;
 //! what clients get waits in `Held` for its lines to be stored.
 
-use tracing::{debug, trace};
+use tracing::{trace, warn};
 
 use crate::clock;
-use crate::history::{EntryId, Write};
+use crate::history::{Entry, EntryId, Write};
 use crate::net::By;
-use crate::state::{Action, Dial, LinkEnd, LinkStatus, NetworkStatus, Turn};
+use crate::state::{Action, Dial, LinkEnd, LinkStatus, NetworkStatus, Shown, Turn, unfolded};
 
 use super::Task;
 
@@ -17,12 +17,14 @@ impl Task {
         let mut last = EntryId::default();
         let mut for_clients = Vec::new();
         let mut overrun = false;
+        let before = self.traffic;
         for action in turn.actions {
             match action {
                 Action::Send(line) => overrun |= !self.send(&line),
                 Action::Record(write) => {
                     if let Write::Entry(entry) = &write {
                         last = entry.id;
+                        self.write_down(entry);
                     }
                     writes.push(write);
                 }
@@ -30,8 +32,18 @@ impl Task {
                 Action::Status(status) => self.publish(*status),
                 Action::Unlink(end) => self.end_link(end),
                 Action::Dial(dial) => self.begin_dialling(dial),
+                Action::Salt {
+                    password,
+                    salt,
+                    iterations,
+                } => self.salting = Some(super::link::begin_salting(password, salt, iterations)),
                 for_client => for_clients.push(for_client),
             }
+        }
+        if self.traffic.lines_sent > before.lines_sent {
+            let lines = self.traffic.lines_sent - before.lines_sent;
+            let bytes = self.traffic.bytes_sent - before.bytes_sent;
+            self.counters.to_servers.add(lines, bytes);
         }
         if !writes.is_empty() {
             self.log.append_all(writes);
@@ -60,20 +72,27 @@ impl Task {
             return;
         }
         let now = clock().ticks;
-        let mut released = false;
+        let (mut released, mut early) = (false, 0);
         while let Some(turn) = self.held.pop(settled, now) {
-            if turn.unstored {
-                debug!(
-                    user = self.user,
-                    network = self.config.name,
-                    "shown before it is stored"
-                );
-            }
+            early += turn.unstored;
             self.deliver(turn.actions);
             released = true;
         }
         if released {
             self.feeds.flush();
+        }
+        if released && early == 0 {
+            self.is_early = false;
+        }
+        if early > 0 {
+            if !std::mem::replace(&mut self.is_early, true) {
+                warn!(
+                    user = self.user,
+                    network = self.config.name,
+                    "storing takes long: lines are shown before they are stored"
+                );
+            }
+            self.turn(|network, turn| network.shown_early(early, turn));
         }
     }
 
@@ -81,6 +100,12 @@ impl Task {
         for action in actions {
             match action {
                 Action::Deliver { to, line, entries } => self.feeds.deliver(&to, &line, entries),
+                Action::Reply {
+                    to,
+                    line,
+                    entries,
+                    worn,
+                } => self.feeds.reply(to, &line, entries, &worn),
                 Action::Put(id, item) => self.feeds.put(id, item),
                 Action::Admit(id) => self.feeds.admit(id),
                 Action::View(id, view) => self.feeds.view(id, view),
@@ -91,7 +116,29 @@ impl Task {
                 | Action::Credit(..)
                 | Action::Status(_)
                 | Action::Unlink(_)
-                | Action::Dial(_) => {}
+                | Action::Dial(_)
+                | Action::Salt { .. } => {}
+            }
+        }
+    }
+
+    /// Into the text logs, where there are any.
+    fn write_down(&self, entry: &Entry) {
+        if self.chat_logs.is_on() {
+            let own = self.network.is_own_line(&entry.line);
+            let (user, network) = (&self.user, &self.config.name);
+            let message = Shown {
+                time: entry.time,
+                msgid: None,
+                tags: entry.tags.clone(),
+                line: entry.line.clone(),
+            };
+            for line in unfolded(&message) {
+                let entry = Entry {
+                    line,
+                    ..entry.clone()
+                };
+                self.chat_logs.write(user, network, own, &entry);
             }
         }
     }
@@ -113,11 +160,13 @@ impl Task {
             bytes = line.len(),
             "to the server"
         );
+        self.traffic.lines_sent += 1;
+        self.traffic.bytes_sent += line.len() as u64;
         self.writer.as_mut().is_none_or(|writer| writer.push(line))
     }
 
     fn end_link(&mut self, end: LinkEnd) {
-        self.reader = None;
+        (self.reader, self.salting) = (None, None);
         match (end, self.writer.take()) {
             (LinkEnd::Flush, Some(writer)) => super::link::let_go(writer),
             (LinkEnd::Drop | LinkEnd::Flush, _) => {}
@@ -125,15 +174,29 @@ impl Task {
     }
 
     fn begin_dialling(&mut self, dial: Dial) {
-        self.unlink();
+        if dial != Dial::Stop {
+            self.unlink();
+        }
         match (dial, &mut self.cycle) {
             (Dial::NextAddress, Some(cycle)) => cycle.reject("of no use"),
-            _ => {
-                let cycle = self.dialer.cycle(&self.config, &By::trusted(&self.user));
-                self.board.follow(&self.config.name, cycle.trace());
-                (self.cycle, self.logged) = (Some(cycle), 0);
-            }
+            (Dial::Stop, _) => self.cycle = None,
+            (Dial::From(first), _) => self.begin_cycle(first),
+            _ => self.begin_cycle(0),
         }
-        self.dialling = true;
+        self.dialling = dial != Dial::Stop;
+    }
+
+    /// Over all servers, from the one at this place in the list on.
+    fn begin_cycle(&mut self, first: usize) {
+        let by = By {
+            is_trusted: self.config.trusted,
+            ..By::trusted(&self.user)
+        };
+        let mut config = self.network.to_dial(clock().time);
+        let servers = config.servers.len().max(1);
+        config.servers.rotate_left(first % servers);
+        let cycle = self.dialer.cycle(&config, &by);
+        self.board.follow(&self.config.name, cycle.trace());
+        (self.cycle, self.logged) = (Some(cycle), 0);
     }
 }

@@ -76,6 +76,9 @@ caps! {
     ServerTimeIso = "znc.in/server-time-iso",
 }
 
+/// Where soju keeps what it thought of.
+const SOJU: &str = "https://codeberg.org/emersion/soju/src/branch/master/doc/ext";
+
 const _: () = assert!(Cap::ALL.len() <= 64, "a CapSet is 64 bits");
 
 impl Cap {
@@ -85,6 +88,32 @@ impl Cap {
             .iter()
             .copied()
             .find(|cap| cap.name().as_bytes() == name)
+    }
+
+    /// Where it is described: by IRCv3, or by those who thought of it.
+    pub fn specification(self) -> String {
+        let extension = |name: &str| format!("https://ircv3.net/specs/extensions/{name}");
+        let (vendor, name) = self
+            .name()
+            .split_once('/')
+            .unwrap_or_else(|| ("", self.name()));
+        match (self, vendor) {
+            (Self::CapNotify, _) => extension("capability-negotiation"),
+            (Self::EventPlayback, _) => extension("chathistory"),
+            (Self::Metadata, _) => extension("metadata"),
+            (Self::Sasl, _) => extension("sasl-3.2"),
+            (Self::Consumer, _) => "https://git.causal.agency/pounce/about/pounce.1".to_owned(),
+            (Self::Palaver, _) => "https://github.com/cocodelabs/palaver-irc-capability".to_owned(),
+            (Self::Playback, _) => "https://wiki.znc.in/Playback".to_owned(),
+            (Self::NoImplicitNamesSoju, _) => extension("no-implicit-names"),
+            (Self::BouncerNetworksNotify, _) => format!("{SOJU}/bouncer-networks.md"),
+            (Self::Webpush | Self::WebpushDraft, _) => format!("{SOJU}/webpush.md"),
+            (Self::ExtendedMonitorDraft, _) => extension("extended-monitor"),
+            (_, "soju.im") => format!("{SOJU}/{name}.md"),
+            (_, "znc.in") => "https://wiki.znc.in".to_owned(),
+            (_, "" | "draft") => extension(name),
+            _ => String::new(),
+        }
     }
 
     const fn bit(self) -> u64 {

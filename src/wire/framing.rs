@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_the_protocol_are_met_exactly() {
+    fn rule_47_the_limits_of_the_protocol_are_met_exactly() {
         for (limits, tags, body) in [(Limits::CLIENT, 4094, 510), (Limits::SERVER, 8189, 16_384)] {
             for (tags_over, body_over) in [(0, 0), (1, 0), (0, 1)] {
                 let tags = "t".repeat(tags + tags_over);

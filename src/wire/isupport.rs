@@ -219,11 +219,11 @@ impl Isupport {
 }
 
 /// Tokens that mean the same to a client behind us. Not among them: what promises a command that cannot be shared
-/// (WATCH), what other means replace (NAMESX, UHNAMES), what is ours to say (CHATHISTORY, MSGREFTYPES, MONITOR,
+/// (WATCH), what other means replace (NAMESX, UHNAMES), what is ours to say (CHATHISTORY, MSGREFTYPES,
 /// BOUNCER_NETID), and LINELEN, since our own lines stay at 512.
 const TOLD: &str = "ACCEPT ACCOUNTEXTBAN AWAYLEN BOT CALLERID CASEMAPPING CHANLIMIT CHANMODES CHANNELLEN \
     CHANTYPES CLIENTTAGDENY CNOTICE CPRIVMSG DEAF ELIST ETRACE EXCEPTS EXTBAN HOSTLEN INVEX \
-    KEYLEN KICKLEN KNOCK MAXBANS MAXCHANNELS MAXLIST MAXNICKLEN MAXTARGETS MODES NAMELEN NETWORK \
+    KEYLEN KICKLEN KNOCK MAXBANS MAXCHANNELS MAXLIST MAXNICKLEN MAXTARGETS MODES MONITOR NAMELEN NETWORK \
     NICKLEN PREFIX SAFELIST SECURELIST SILENCE STATUSMSG TARGMAX TOPICLEN USERIP USERLEN \
     USERMODES UTF8ONLY WALLCHOPS WALLVOICES WHOX draft/ICON soju.im/FILEHOST";
 
@@ -439,7 +439,7 @@ mod tests {
         );
         assert_eq!(
             text(&told.tokens()),
-            "CASEMAPPING=ascii CHANMODES=b,k,, CHANTYPES=# NETWORK=A\\x20B PREFIX=(ov)@+ WHOX draft/ICON=u?a=b"
+            "CASEMAPPING=ascii CHANMODES=b,k,, CHANTYPES=# MONITOR=9 NETWORK=A\\x20B PREFIX=(ov)@+ WHOX draft/ICON=u?a=b"
         );
         assert!(Isupport::default().tokens().is_empty());
     }

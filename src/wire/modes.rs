@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_line_is_read_as_the_network_means_it() {
+    fn rule_38_a_mode_line_is_read_as_the_network_means_it() {
         for (tokens, expected) in [
             ("", "+oa +vb +kkey -l +b*!*@x"),
             ("CHANMODES=b,,kl,o PREFIX=(v)+", "+o +va +kb -l +bkey"),

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_are_equal_as_the_network_means_them() {
+    fn rule_37_spellings_are_equal_as_the_network_means_them() {
         for (a, b, ascii, rfc1459, strict) in [
             ("#Foo", "#fOO", true, true, true),
             ("#Foo{", "#foo[", false, true, true),

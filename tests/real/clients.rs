@@ -19,12 +19,14 @@ pub enum Door {
     Clear(SocketAddr),
     /// With TLS, by SASL.
     Tls(SocketAddr),
+    /// With TLS and the server password, for those that do not speak in clear.
+    TlsPassword(SocketAddr),
 }
 
 impl Door {
     fn addr(self) -> SocketAddr {
         match self {
-            Self::Clear(addr) | Self::Tls(addr) => addr,
+            Self::Clear(addr) | Self::Tls(addr) | Self::TlsPassword(addr) => addr,
         }
     }
 }
@@ -43,6 +45,14 @@ pub struct Said {
 pub trait Program: Sized {
     /// What must be installed.
     const NEEDS: &[&str];
+
+    /// What it says of somebody who comes to a channel.
+    const JOINS: &str = "has joined";
+
+    /// Its first door, when the daemon listens in clear at the one address and with TLS at the other.
+    fn first_door(clear: SocketAddr, _: SocketAddr) -> Door {
+        Door::Clear(clear)
+    }
 
     /// One that never ran.
     fn new(login: &str) -> Self;
@@ -87,7 +97,7 @@ pub trait Program: Sized {
             let lines = program.lines(channel);
             lines
                 .iter()
-                .filter(|line| line.contains("has joined"))
+                .filter(|line| line.contains(Self::JOINS))
                 .count()
         };
         until("the end of the last run", async || {
@@ -155,6 +165,10 @@ impl Weechat {
         let way = match door {
             Door::Clear(_) => format!(
                 "bnc.password = \"{}:{PASSWORD}\"\nbnc.ssl = off",
+                self.login
+            ),
+            Door::TlsPassword(_) => format!(
+                "bnc.password = \"{}:{PASSWORD}\"\nbnc.ssl = on\nbnc.ssl_verify = off",
                 self.login
             ),
             Door::Tls(_) => format!(
@@ -255,21 +269,94 @@ impl Drop for Weechat {
     }
 }
 
+// -- in a terminal
+
+/// A terminal of tmux that nobody looks at, in a home of its own.
+struct Terminal {
+    home: TempDir,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let home = TempDir::new().unwrap();
+        Self { home }
+    }
+
+    fn path(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The terminal's words; those of a terminal that is gone are no success.
+    fn tmux(&self, words: &[&str]) -> Option<String> {
+        let mut command = command("tmux", self.path());
+        command.arg("-S").arg(self.path().join("tmux"));
+        let output = command
+            .args(["-f", "/dev/null"])
+            .args(words)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(told)
+    }
+
+    fn run(&self, words: &[&str]) {
+        let new = ["new-session", "-d", "-x", "160", "-y", "50"];
+        let started = self.tmux(&[&new, words].concat());
+        assert!(started.is_some(), "tmux does not start");
+    }
+
+    fn type_in(&self, command: &str) {
+        // Literally, and the key after it.
+        let typed = self.tmux(&["send-keys", "-l", command, ";", "send-keys", "Enter"]);
+        assert!(typed.is_some(), "tmux has ended");
+    }
+
+    fn has_ended(&self) -> bool {
+        self.tmux(&["has-session"]).is_none()
+    }
+
+    fn kill(&self) {
+        let pid = self.tmux(&["list-panes", "-a", "-F", "#{pane_pid}"]);
+        let pid = pid.and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+        if let Some(pid) = pid {
+            // It may have ended by itself by now.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(screen) = self.tmux(&["capture-pane", "-p"])
+        {
+            eprintln!("the terminal shows:\n{screen}");
+        }
+        self.kill();
+        // The server ends with its last terminal; should it not have begun to, this does it.
+        self.tmux(&["kill-server"]);
+    }
+}
+
 // -- irssi
 
 /// irssi in a terminal of tmux.
 pub struct Irssi {
-    home: TempDir,
+    terminal: Terminal,
     login: String,
 }
 
 impl Irssi {
     fn config(&self, door: Door) -> String {
-        let (addr, login, home) = (door.addr(), &self.login, self.home.path().display());
+        let (addr, login, home) = (door.addr(), &self.login, self.terminal.path().display());
         let (server, chatnet) = match door {
             // The name stands in USER.
             Door::Clear(_) => (
                 format!("use_tls = \"no\"; password = \"{PASSWORD}\";"),
+                format!("username = \"{login}\";"),
+            ),
+            Door::TlsPassword(_) => (
+                format!("use_tls = \"yes\"; tls_verify = \"no\"; password = \"{PASSWORD}\";"),
                 format!("username = \"{login}\";"),
             ),
             Door::Tls(_) => (
@@ -294,24 +381,6 @@ settings = {{
             addr.port()
         )
     }
-
-    /// The terminal's words; those of a terminal that is gone are no success.
-    fn tmux(&self, words: &[&str]) -> Option<String> {
-        let mut command = command("tmux", self.home.path());
-        command.arg("-S").arg(self.home.path().join("tmux"));
-        let output = command
-            .args(["-f", "/dev/null"])
-            .args(words)
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        output.status.success().then_some(told)
-    }
-
-    fn pid(&self) -> Option<Pid> {
-        let pid = self.tmux(&["list-panes", "-a", "-F", "#{pane_pid}"])?;
-        Pid::from_raw(pid.trim().parse().ok()?)
-    }
 }
 
 impl Program for Irssi {
@@ -319,48 +388,37 @@ impl Program for Irssi {
 
     fn new(login: &str) -> Self {
         Self {
-            home: TempDir::new().unwrap(),
+            terminal: Terminal::new(),
             login: login.to_owned(),
         }
     }
 
     fn start(&mut self, door: Door) {
-        let home = self.home.path();
+        let home = self.terminal.path();
         fs::write(home.join("config"), self.config(door)).unwrap();
         let irssi = super::program::find("irssi").expect("it is installed");
         let folder = |option: &str, path: &Path| format!("--{option}={}", path.display());
-        let started = self.tmux(&[
-            "new-session",
-            "-d",
-            "-x",
-            "160",
-            "-y",
-            "50",
+        self.terminal.run(&[
             &irssi.display().to_string(),
             &folder("home", home),
             &folder("config", &home.join("config")),
         ]);
-        assert!(started.is_some(), "tmux does not start");
     }
 
     async fn type_in(&mut self, command: &str) {
-        // Literally, and the key after it.
-        let typed = self.tmux(&["send-keys", "-l", command, ";", "send-keys", "Enter"]);
-        assert!(typed.is_some(), "tmux has ended");
+        self.terminal.type_in(command);
     }
 
     fn has_ended(&mut self) -> bool {
-        self.tmux(&["has-session"]).is_none()
+        self.terminal.has_ended()
     }
 
     fn kill(&mut self) {
-        if let Some(pid) = self.pid() {
-            kill_process(pid, Signal::KILL).unwrap();
-        }
+        self.terminal.kill();
     }
 
     fn log(&self, buffer: &str) -> PathBuf {
-        self.home.path().join(format!("log/bnc.{buffer}"))
+        self.terminal.path().join(format!("log/bnc.{buffer}"))
     }
 
     fn parse(line: &str) -> Option<Said> {
@@ -370,15 +428,81 @@ impl Program for Irssi {
     }
 }
 
-impl Drop for Irssi {
-    fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(screen) = self.tmux(&["capture-pane", "-p"])
-        {
-            eprintln!("irssi shows:\n{screen}");
+// -- catgirl
+
+/// catgirl in a terminal of tmux. It speaks TLS alone.
+pub struct Catgirl {
+    terminal: Terminal,
+    login: String,
+}
+
+impl Catgirl {
+    /// The only folder in this one, or the last of several.
+    fn within(folder: &Path) -> Option<PathBuf> {
+        let entries = fs::read_dir(folder).ok()?.flatten();
+        entries.map(|entry| entry.path()).max()
+    }
+
+    /// What it said and heard, with the lines of the protocol.
+    pub fn spoken(&self) -> String {
+        fs::read_to_string(self.terminal.path().join("spoken")).unwrap_or_default()
+    }
+}
+
+impl Program for Catgirl {
+    const NEEDS: &[&str] = &["catgirl", "tmux"];
+    const JOINS: &str = "arrives in";
+
+    fn first_door(_: SocketAddr, tls: SocketAddr) -> Door {
+        Door::TlsPassword(tls)
+    }
+
+    fn new(login: &str) -> Self {
+        Self {
+            terminal: Terminal::new(),
+            login: login.to_owned(),
         }
-        self.kill();
-        // The server ends with its last terminal; should it not have begun to, this does it.
-        self.tmux(&["kill-server"]);
+    }
+
+    fn start(&mut self, door: Door) {
+        let home = self.terminal.path();
+        fs::create_dir_all(home.join(".local/share")).unwrap();
+        let (addr, login) = (door.addr(), &self.login);
+        let way = match door {
+            Door::Tls(_) => format!("-u zed -a {login}:{PASSWORD}"),
+            _ => format!("-u {login} -w {PASSWORD}"),
+        };
+        let catgirl = super::program::find("catgirl").expect("it is installed");
+        let run = format!(
+            "exec {} -! -l -v -h {} -p {} -n zed {way} 2>>spoken",
+            catgirl.display(),
+            addr.ip(),
+            addr.port()
+        );
+        self.terminal.run(&[&run]);
+    }
+
+    async fn type_in(&mut self, command: &str) {
+        self.terminal.type_in(command);
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.terminal.has_ended()
+    }
+
+    fn kill(&mut self) {
+        self.terminal.kill();
+    }
+
+    fn log(&self, buffer: &str) -> PathBuf {
+        let logs = self.terminal.path().join(".local/share/catgirl/log");
+        let network = Self::within(&logs).unwrap_or_default();
+        Self::within(&network.join(buffer)).unwrap_or_default()
+    }
+
+    fn parse(line: &str) -> Option<Said> {
+        let (time, rest) = line.strip_prefix('[')?.split_once("+0000] ")?;
+        let (nick, text) = rest.strip_prefix('<')?.split_once("> ")?;
+        said(&time.replace('T', " "), nick, text)
     }
 }

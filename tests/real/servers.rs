@@ -78,9 +78,14 @@ const TRIES: usize = 5;
 impl Server {
     /// Starts it and waits until it welcomes a client. Ports are free ones, tried anew should somebody else be faster.
     pub async fn start(kind: Kind) -> Self {
+        Self::start_with(kind, str::to_owned).await
+    }
+
+    /// The same with another configuration, made of the usual one.
+    pub async fn start_with(kind: Kind, change: fn(&str) -> String) -> Self {
         let mut told = String::new();
         for _ in 0..TRIES {
-            match Self::try_start(kind).await {
+            match Self::try_start(kind, change).await {
                 Ok(server) => return server,
                 Err(output) => told = output,
             }
@@ -89,7 +94,7 @@ impl Server {
     }
 
     /// What it wrote when it did not start.
-    async fn try_start(kind: Kind) -> Result<Self, String> {
+    async fn try_start(kind: Kind, change: fn(&str) -> String) -> Result<Self, String> {
         let folder = TempDir::new().unwrap();
         let [clear, tls] = free_ports();
         // No other server has this name, so it is this one that answers.
@@ -104,7 +109,8 @@ impl Server {
         fs::write(folder.path().join("cert.pem"), &identity.certificate_pem).unwrap();
         fs::write(folder.path().join("key.pem"), &identity.key_pem).unwrap();
         fs::create_dir(folder.path().join("conf.d")).unwrap();
-        fs::write(folder.path().join("server.conf"), kind.config(&place)).unwrap();
+        let config = change(&kind.config(&place));
+        fs::write(folder.path().join("server.conf"), config).unwrap();
         let mut running = kind.start(folder.path());
         let welcomes = until(kind.program(), async || {
             if running.has_ended() {
@@ -122,6 +128,11 @@ impl Server {
             clear,
             tls,
         })
+    }
+
+    /// Where it takes clients in clear text.
+    pub fn addr(&self) -> SocketAddr {
+        local(self.clear)
     }
 
     /// The table of a network that has this server, reached in clear text.

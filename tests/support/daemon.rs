@@ -32,9 +32,9 @@ pub fn user(name: &str) -> String {
     format!("[[user]]\nname = \"{name}\"\npassword = \"{hash}\"\n\n")
 }
 
-/// A network's table, with one server.
+/// A network's table, with one server. It is not told who comes and goes.
 pub fn network(name: &str, url: &str) -> String {
-    format!("[[user.network]]\nname = \"{name}\"\nservers = [\"{url}\"]\n\n")
+    format!("[[user.network]]\nname = \"{name}\"\nservers = [\"{url}\"]\nauto_away = false\n\n")
 }
 
 /// A channel's table, for the network before it.

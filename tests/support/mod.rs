@@ -9,6 +9,7 @@
 pub mod client;
 pub mod daemon;
 pub mod mock_ircd;
+pub mod scram;
 pub mod script;
 pub mod talk;
 pub mod tls;

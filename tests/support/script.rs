@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use irc_proto::{CapSubCommand, Command, Message};
 
+use super::scram::{Answer, Scram};
 use super::talk::Reaction;
 
 /// Who may log in by SASL.
@@ -14,6 +15,8 @@ use super::talk::Reaction;
 pub enum Account {
     /// PLAIN, with this account and password.
     Plain(&'static str, &'static str),
+    /// SCRAM-SHA-256, with this account and password.
+    Scram(&'static str, &'static str),
     /// EXTERNAL, as this account, with the certificate of this fingerprint (`sha256:...`).
     External(&'static str, String),
 }
@@ -110,6 +113,7 @@ pub struct Session {
     negotiates: bool,
     mechanism: Option<String>,
     payload: String,
+    scram: Scram,
 }
 
 impl Session {
@@ -316,7 +320,7 @@ impl Reply<'_> {
             return self.numeric("906", ":SASL authentication aborted");
         }
         let Some(mechanism) = self.session.mechanism.clone() else {
-            if matches!(data, "PLAIN" | "EXTERNAL") {
+            if matches!(data, "PLAIN" | "EXTERNAL" | "SCRAM-SHA-256") {
                 self.session.mechanism = Some(data.to_owned());
                 return self.line("AUTHENTICATE +");
             }
@@ -333,7 +337,17 @@ impl Reply<'_> {
         let payload = BASE64
             .decode(std::mem::take(&mut self.session.payload))
             .unwrap_or_default();
-        self.session.mechanism = None;
+        if let (Some(Account::Scram(account, password)), "SCRAM-SHA-256") =
+            (&self.script.account, mechanism.as_str())
+        {
+            match self.session.scram.answer(account, password, &payload) {
+                Answer::Say(text) => {
+                    return self.line(&format!("AUTHENTICATE {}", BASE64.encode(text)));
+                }
+                Answer::Done => return self.log_in(Some(account)),
+                Answer::Refuse => return self.log_in(None),
+            }
+        }
         let accepted = match (&self.script.account, mechanism.as_str()) {
             (Some(Account::Plain(account, password)), "PLAIN") => {
                 let mut parts = payload.split(|byte| *byte == 0).skip(1);
@@ -346,7 +360,12 @@ impl Reply<'_> {
             }
             _ => None,
         };
-        match accepted {
+        self.log_in(accepted);
+    }
+
+    fn log_in(&mut self, account: Option<&str>) {
+        self.session.mechanism = None;
+        match account {
             Some(account) => {
                 self.session.account = Some(account.to_owned());
                 let mask = self.mask();

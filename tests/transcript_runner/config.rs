@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use carom::config::{
-    Channel, HistoryRules, Network, Rate, Replay, Sasl, Secret, ServerAddr, TimeStyle, units,
+    Channel, Family, HistoryRules, Network, Proxy, Rate, Replay, ResetOnTalk, Sasl, Secret,
+    ServerAddr, Source, TimeStyle, Verify, units,
 };
 use carom::state::Settings;
 
@@ -21,24 +22,39 @@ pub fn settings<'a>(lines: impl Iterator<Item = &'a str>) -> Settings {
                 burst: 0,
                 every: Duration::ZERO,
             },
+            // It would stand in every transcript.
+            auto_away: false,
             ..Network::default()
         },
         server: "carom.test".to_owned(),
         motd: Vec::new(),
         id: 1,
+        netid: 1,
     };
     for line in lines {
-        if let Some(declared) = line.strip_prefix("channel=") {
-            let inherited = settings.network.history.clone();
-            settings.network.channels.push(channel(declared, inherited));
-            continue;
-        }
-        for word in line.split(' ').filter(|word| !word.is_empty()) {
-            let (key, value) = word.split_once('=').expect("config KEY=VALUE");
-            set(&mut settings, key, value);
-        }
+        apply(&mut settings, line);
     }
     settings
+}
+
+/// One line more. `-channel=#NAME` takes a declared channel back; one of a name that is there replaces it.
+pub fn apply(settings: &mut Settings, line: &str) {
+    let channels = &mut settings.network.channels;
+    if let Some(gone) = line.strip_prefix("-channel=") {
+        return channels.retain(|channel| channel.name != gone);
+    }
+    if let Some(declared) = line.strip_prefix("channel=") {
+        let channel = channel(declared, settings.network.history.clone());
+        match channels.iter_mut().find(|known| known.name == channel.name) {
+            Some(known) => *known = channel,
+            None => channels.push(channel),
+        }
+        return;
+    }
+    for word in line.split(' ').filter(|word| !word.is_empty()) {
+        let (key, value) = word.split_once('=').expect("config KEY=VALUE");
+        set(settings, key, value);
+    }
 }
 
 fn set(settings: &mut Settings, key: &str, value: &str) {
@@ -56,10 +72,26 @@ fn set(settings: &mut Settings, key: &str, value: &str) {
         "sasl" => network.sasl = Some(sasl(value)),
         "flood" => network.flood = rate(value),
         "follow_nick" => network.follow_nick = value == "true",
+        "keep_nick" => network.keep_nick = value == "true",
+        "auto_away" => network.auto_away = value == "true",
+        "away_nick" => network.away_nick = Some(value.to_owned()),
+        "away_message" => network.away_message = text,
+        "server" => network.servers = vec![ServerAddr::parse(value).expect("an address")],
         "rejoin_on_kick" => network.rejoin_on_kick = value == "true",
         "on_connect" => network.on_connect.push(Secret::new(text)),
         "max_channels" => network.max_channels = value.parse().expect("a number"),
         "servers" if value == "none" => network.servers.clear(),
+        "servers" => {
+            let servers = value.split(',').map(ServerAddr::parse);
+            network.servers = servers.map(|server| server.expect("an address")).collect();
+        }
+        "name" => value.clone_into(&mut network.name),
+        "family" if value == "ipv6" => network.dial.family = Family::Ipv6,
+        "source" => network.dial.source.v6 = Source::parse(value).ok(),
+        "proxy" => network.proxy = Proxy::parse(value).ok(),
+        "verify" if value == "none" => network.trust.verify = Verify::None,
+        "client_certificate" => network.client_certificate = Some(value.into()),
+        "reconnect" => network.dial.reconnect = units::duration(value).expect("a duration"),
         "enabled" => network.enabled = value == "true",
         "motd" => settings.motd.push(text),
         _ => rule(&mut network.history, key, value),
@@ -84,6 +116,13 @@ fn rule(rules: &mut HistoryRules, key: &str, value: &str) {
                 "none" => TimeStyle::None,
                 "datetime" => TimeStyle::DateTime,
                 _ => TimeStyle::Time,
+            }
+        }
+        "reset_on_talk" => {
+            rules.reset_on_talk = match value {
+                "target" => ResetOnTalk::Target,
+                "network" => ResetOnTalk::Network,
+                _ => ResetOnTalk::None,
             }
         }
         _ => panic!("{key} is no key of a transcript's config"),
@@ -113,6 +152,10 @@ fn sasl(value: &str) -> Sasl {
     let mut part = || parts.next().unwrap_or_default().to_owned();
     match part().as_str() {
         "plain" => Sasl::Plain {
+            account: part(),
+            password: Secret::new(part()),
+        },
+        "scram-sha-256" => Sasl::ScramSha256 {
             account: part(),
             password: Secret::new(part()),
         },

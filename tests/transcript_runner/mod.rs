@@ -6,21 +6,25 @@
 //! # A comment.            config KEY=VALUE ...   settings, before anything else (see `config`)
 //! < LINE                  from the server        > LINE       to the server
 //! a< LINE                 from client a          a> LINE      to client a
-//! attach a [name=phone] [caps=batch,...] [version=302] [nick=zed] [quiet]
+//! attach a [name=phone] [caps=batch,...] [version=302] [nick=zed] [away=*] [quiet]
 //! detach a [proved]       a connection ends; proved: in order, with nothing left unread
 //! prove a                 the client has all that it was given
-//! link                    a connection to the server is made
-//! up [caps=...] [isupport=...] [nick=...] [shown]   link, registration and welcome, their lines left
+//! link [clear | address]   a connection to the server is made: over TLS, in clear text, or to no name
+//! up [caps=a,b=x;y,...] [isupport=...] [nick=...] [shown]   link, registration and welcome, their lines left
 //!                         out; shown: what follows the welcome is not
 //! joined #c @alice bob    our own JOIN and the names, clients' lines told as ever
 //! drop [WHY]              the connection is lost            unreachable [WHY]   none is made
+//! configure KEY=VALUE ... another configuration; channel=#c and -channel=#c too     leave #c   as the user has it
 //! +5s                     time passes (ms, s, m, h)         restart   the process is killed and starts
 //! ! WHAT                  what else is done: dial, unlink   a! WHY    client a is told to go
 //! a? WORDS                words for the service
+//! order connect|disconnect|jump|quote LINE|reset [TARGET]|lag     what the user tells the network
+//! = TEXT                  done             =! TEXT    refused
 //! ```
 // Three test programs use it, each another part; a wrong transcript ends a test.
 #![allow(dead_code, unreachable_pub, clippy::panic)]
 
+pub mod asks;
 pub mod config;
 pub mod escape;
 pub mod store;
@@ -33,6 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carom::config::units;
+use carom::state::orders::{Order, Outcome};
 use carom::state::{Facts, Loss, Network};
 use carom::wire::{Cap, CapSet};
 
@@ -97,7 +102,7 @@ impl Block {
 fn is_output(line: &str) -> bool {
     let word = line.split(' ').next().unwrap_or_default();
     let sign = word.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    matches!(sign, ">" | "!" | "?")
+    matches!(sign, ">" | "!" | "?" | "=" | "=!")
 }
 
 fn blocks(text: &str) -> Vec<Block> {
@@ -246,7 +251,15 @@ impl Run {
                 let id = world.id_of(rest).ok_or("nobody of this name is attached")?;
                 world.prove(id, usize::MAX);
             }
-            "link" => world.turn(|network, turn| network.linked(facts(), turn)),
+            "link" => {
+                let mut facts = facts();
+                if rest == "clear" {
+                    facts.is_tls = false;
+                } else if rest == "address" {
+                    "192.0.2.1".clone_into(&mut facts.host);
+                }
+                world.turn(|network, turn| network.linked(facts, turn));
+            }
             "up" => self.up(rest)?,
             "joined" => self.joined(rest),
             "drop" => {
@@ -266,7 +279,13 @@ impl Run {
                 world
                     .turn(|network, turn| network.unlinked(Loss::NotReached(why.to_owned()), turn));
             }
-            "connect" => world.turn(Network::connect),
+            "configure" => {
+                config::apply(&mut world.settings, rest);
+                let settings = world.settings.clone();
+                world.turn(|network, turn| network.configure(settings, turn));
+            }
+            "leave" => world.turn(|network, turn| network.leave(rest, turn)),
+            "order" => self.order(order(rest)?),
             "stop" => world.turn(|network, turn| network.stop(rest, turn)),
             "restart" => world.restart(),
             _ => match (word.strip_prefix('+'), word.strip_suffix('<')) {
@@ -283,6 +302,21 @@ impl Run {
             },
         }
         Ok(())
+    }
+
+    /// What came of it is told as `= TEXT`, that of a refusal as `=! TEXT`.
+    fn order(&mut self, order: Order) {
+        let mut outcome = None;
+        self.world
+            .turn(|network, turn| outcome = Some(network.order(order, turn)));
+        let (to, text) = match outcome {
+            Some(Outcome::Done(text)) => ("=", text),
+            Some(Outcome::Refused(text)) => ("=!", text),
+            outcome => ("=", format!("{outcome:?}")),
+        };
+        let line = text.into_bytes();
+        let to = to.to_owned();
+        self.world.told.push(world::Told { to, line });
     }
 
     fn receive(&mut self, line: &[u8]) {
@@ -305,6 +339,9 @@ impl Run {
             match word.split_once('=') {
                 Some(("name", value)) => name = value,
                 Some(("nick", value)) => nick = value,
+                Some(("away", value)) => {
+                    self.world.away = Some(Bytes::copy_from_slice(value.as_bytes()));
+                }
                 Some(("caps", value)) => caps = capabilities(value)?,
                 Some(("version", value)) => version = value.parse().map_err(|_| "what version?")?,
                 None if word == "quiet" => quiet = true,
@@ -338,9 +375,13 @@ impl Run {
         if caps.is_empty() {
             self.receive(b":irc.test 421 * CAP :Unknown command");
         } else {
-            let caps = caps.replace(',', " ");
-            self.receive(format!(":irc.test CAP * LS :{caps}").as_bytes());
-            self.receive(format!(":irc.test CAP * ACK :{caps}").as_bytes());
+            let list = caps.replace(',', " ").replace(';', ",");
+            self.receive(format!(":irc.test CAP * LS :{list}").as_bytes());
+            let names = caps
+                .split(',')
+                .map(|cap| cap.split('=').next().unwrap_or(cap));
+            let names = names.collect::<Vec<_>>().join(" ");
+            self.receive(format!(":irc.test CAP * ACK :{names}").as_bytes());
         }
         let support = "CASEMAPPING=rfc1459 CHANTYPES=# PREFIX=(ov)@+ CHANMODES=beI,k,l,imnpst \
                        NETWORK=TestNet NICKLEN=16 STATUSMSG=@+";
@@ -387,6 +428,11 @@ impl Run {
                 .turn(|network, turn| network.stop("the end", turn));
         }));
         ended.map_err(|panic| reason(&*panic))?;
+        let clients = self.world.clients.values().filter(|c| !c.dismissed);
+        let unanswered = clients.flat_map(|c| c.labels.iter().filter(|(_, owed)| **owed > 0));
+        if let Some((label, _)) = unanswered.into_iter().next() {
+            return Err(format!("label {} was not answered", escape::escape(label)));
+        }
         let owed = self
             .world
             .clients
@@ -401,9 +447,29 @@ impl Run {
     }
 }
 
+fn order(words: &str) -> Result<Order, String> {
+    let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
+    let rest = Bytes::from(unescape(rest));
+    Ok(match word {
+        "connect" => Order::Connect,
+        "disconnect" => Order::Disconnect,
+        "jump" => Order::Jump,
+        "quote" => Order::Quote(rest),
+        "reset" => Order::ResetHistory(Some(rest).filter(|target| !target.is_empty())),
+        "lag" => Order::MeasureLag,
+        _ => return Err(format!("\"{word}\" is no order")),
+    })
+}
+
 fn facts() -> Facts {
     Facts {
         via: "irc.test [2001:db8::1]:6697".to_owned(),
+        host: "irc.test".to_owned(),
+        port: 6697,
+        is_tls: true,
+        seed: [7; 16],
+        server: "ircs://irc.test:6697".to_owned(),
+        ..Facts::default()
     }
 }
 

@@ -68,6 +68,14 @@ impl Store {
                 value: None,
             } => _ = self.facts.remove(&(fact, name)),
             Write::Withdraw(id) => _ = self.entries.remove(&id),
+            Write::Redact { target, msgid } => {
+                let is_meant = |e: &Entry| e.target == target && e.msgid.as_ref() == Some(&msgid);
+                self.entries.retain(|_, e| !is_meant(e));
+            }
+            Write::Rename(old, new) => {
+                let moved = self.entries.values_mut().filter(|e| e.target == old);
+                moved.for_each(|e| e.target = new.clone());
+            }
         }
     }
 
@@ -173,6 +181,6 @@ impl Store {
     }
 }
 
-fn is_wanted(entry: &Entry, kinds: Only) -> bool {
+pub fn is_wanted(entry: &Entry, kinds: Only) -> bool {
     kinds == Only::All || entry.kind == Kind::Message
 }

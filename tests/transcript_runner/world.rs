@@ -10,11 +10,12 @@ use carom::config::TimeStyle;
 use carom::history::{EntryId, Ids, Write};
 use carom::state::forms::{Dress, encode};
 use carom::state::{
-    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, LinkStatus, Network, Newcomer, Now, Page,
-    Plan, Proof, Settings, Shown, Ticks, Turn, View,
+    self, Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, LinkStatus, Network, Newcomer, Now,
+    Page, Plan, Proof, Salted, Settings, Shown, Ticks, Turn, View,
 };
 use carom::wire::{Cap, CapSet, Timestamp};
 
+use super::asks::as_now;
 use super::escape::escape;
 use super::store::Store;
 
@@ -30,6 +31,8 @@ pub struct Client {
     pub dismissed: bool,
     /// Lines it has said that were not returned as credit.
     pub owed: u32,
+    /// Labels it gave that were not answered, and how often it gave each.
+    pub labels: BTreeMap<Vec<u8>, u32>,
     /// What was written since its last proof, in order.
     pub unproved: VecDeque<Given>,
 }
@@ -70,8 +73,15 @@ pub struct World {
     /// While the store is slow: what waits for it.
     held: Option<Vec<Action>>,
     next_client: u64,
+    /// What the next client said by AWAY before it attaches.
+    pub away: Option<Bytes>,
     batches: u64,
     portions: VecDeque<ClientId>,
+    /// One turn in so many is followed by a hand-over.
+    pub hand_overs: u32,
+    turns: u32,
+    /// A password was hashed.
+    salted: Option<Salted>,
 }
 
 impl World {
@@ -90,8 +100,12 @@ impl World {
             told: Vec::new(),
             held: None,
             next_client: 0,
+            away: None,
             batches: 0,
             portions: VecDeque::new(),
+            hand_overs: 1,
+            turns: 0,
+            salted: None,
         }
     }
 
@@ -101,10 +115,31 @@ impl World {
         input(&mut self.network, &mut turn);
         self.perform(turn.actions);
         self.go_on();
-        self.hand_over();
+        self.turns += 1;
+        if self.turns.is_multiple_of(self.hand_overs) {
+            self.hand_over();
+        }
+    }
+
+    /// Where it goes is told when that is not as configured.
+    fn dial(&mut self) {
+        let servers = self.network.to_dial(self.now.time).servers;
+        let told = match servers == self.settings.network.servers {
+            true => "dial".to_owned(),
+            false => {
+                let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+                format!("dial {}", servers.join(" "))
+            }
+        };
+        self.tell("!", told.as_bytes());
     }
 
     fn go_on(&mut self) {
+        if let Some(salted) = self.salted.take() {
+            let mut turn = Turn::new(self.now);
+            self.network.salted(&salted, &mut turn);
+            self.perform(turn.actions);
+        }
         while let Some(id) = self.portions.pop_front() {
             let mut turn = Turn::new(self.now);
             self.network.more(id, &mut turn);
@@ -173,6 +208,7 @@ impl World {
             caps,
             version,
             nick: Bytes::copy_from_slice(nick),
+            away: self.away.take(),
             missed: self.store.missed(&ask),
             through: ask.through,
         };
@@ -196,6 +232,14 @@ impl World {
         let raw = Bytes::copy_from_slice(line);
         if let Some(client) = self.clients.get_mut(&from) {
             client.owed += 1;
+            let caps = client.view.caps;
+            if let Some(label) = label_of(line)
+                && caps.has(Cap::LabeledResponse)
+                && caps.has(Cap::Batch)
+                && label.len() <= 64
+            {
+                *client.labels.entry(label).or_default() += 1;
+            }
         }
         self.turn(|network, turn| network.relay(from, &raw, turn));
     }
@@ -241,11 +285,17 @@ impl World {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
-        use Action::{Admit, Deliver, Dismiss, Put, Record, View};
+        use Action::{Admit, Deliver, Dismiss, Put, Record, Reply, View};
         for action in actions {
             let waits = matches!(
                 action,
-                Record(_) | Deliver { .. } | Put(..) | Admit(_) | View(..) | Dismiss(..)
+                Record(_)
+                    | Deliver { .. }
+                    | Reply { .. }
+                    | Put(..)
+                    | Admit(_)
+                    | View(..)
+                    | Dismiss(..)
             );
             if waits && let Some(held) = &mut self.held {
                 held.push(action);
@@ -255,6 +305,19 @@ impl World {
                 Action::Send(line) => self.tell(">", &line),
                 Record(write) => self.record(write),
                 Deliver { to, line, entries } => self.deliver(&to, &line, entries),
+                Reply {
+                    to,
+                    line,
+                    entries,
+                    worn,
+                } => {
+                    let dress = Dress {
+                        label: worn.label.as_deref(),
+                        batch: worn.batch.as_deref(),
+                        ..Dress::default()
+                    };
+                    self.give(to, &line, entries, dress);
+                }
                 Put(id, item) => self.put(id, item),
                 Admit(id) => self.with(id, |client| client.admitted = true),
                 View(id, view) => self.with(id, |client| client.view = view),
@@ -270,8 +333,15 @@ impl World {
                 Action::Status(_) => {}
                 Action::Unlink(LinkEnd::Flush) => self.tell("!", b"unlink after flush"),
                 Action::Unlink(LinkEnd::Drop) => self.tell("!", b"unlink"),
-                Action::Dial(Dial::Afresh) => self.tell("!", b"dial"),
+                Action::Dial(Dial::Afresh) => self.dial(),
+                Action::Salt {
+                    password,
+                    salt,
+                    iterations,
+                } => self.salted = Some(state::salt(password.reveal(), &salt, iterations)),
                 Action::Dial(Dial::NextAddress) => self.tell("!", b"dial next address"),
+                Action::Dial(Dial::From(n)) => self.tell("!", format!("dial from {n}").as_bytes()),
+                Action::Dial(Dial::Stop) => self.tell("!", b"dial no more"),
             }
         }
     }
@@ -319,39 +389,53 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for id in ids.into_iter().filter(|id| meant(*id)) {
-            self.write(id, line, Dress::default());
-            let Some(ids) = entries else { continue };
-            let given = Given {
-                line: line.line.clone(),
-                live: Some(ids.last),
-                page: None,
-            };
-            self.with(id, |client| client.unproved.push_back(given));
+            self.give(id, line, entries, Dress::default());
         }
     }
 
+    fn give(&mut self, id: ClientId, line: &Shown, entries: Option<Ids>, dress: Dress<'_>) {
+        self.write(id, line, dress);
+        let Some(ids) = entries else { return };
+        let given = Given {
+            line: line.line.clone(),
+            live: Some(ids.last),
+            page: None,
+        };
+        self.with(id, |client| client.unproved.push_back(given));
+    }
+
     /// Writes a line in the client's form, if it has one for it.
-    fn write(&mut self, id: ClientId, line: &Shown, dress: Dress<'_>) {
+    pub fn write(&mut self, id: ClientId, line: &Shown, dress: Dress<'_>) {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
         let mut out = Vec::new();
         encode(line, client.view, dress, &mut out);
         let to = format!("{}>", client.label);
-        if let Some(line) = out.strip_suffix(b"\r\n") {
+        // A message may have several lines.
+        for line in out.split_inclusive(|b| *b == b'\n') {
+            let line = line.strip_suffix(b"\r\n").unwrap_or(line);
             self.tell(&to, line);
+            self.labelled(id, line);
         }
+    }
+
+    /// A line that carries a label answers it: each is answered once.
+    fn labelled(&mut self, id: ClientId, line: &[u8]) {
+        let Some(label) = label_of(line) else { return };
+        self.with(id, |client| {
+            let owed = client.labels.get_mut(&label);
+            let owed = owed.filter(|owed| **owed > 0);
+            *owed.expect("a label is answered that was not given, or a second time") -= 1;
+        });
     }
 
     fn put(&mut self, id: ClientId, item: Item) {
         match item {
             Item::More => self.portions.push_back(id),
             Item::Ask {
-                ask: Ask::Replay(plan),
-                ..
-            } => self.replay(id, &plan),
-            Item::Ask {
                 ask: Ask::Command(words),
+                label: tag,
                 ..
             } => {
                 let label = self
@@ -359,26 +443,37 @@ impl World {
                     .get(&id)
                     .map(|c| c.label.clone())
                     .unwrap_or_default();
-                self.tell(&format!("{label}?"), words.as_bytes());
+                let tag = tag.map_or_else(Vec::new, |tag| [b"@label=", &tag[..], b" "].concat());
+                let words = [&tag[..], words.as_bytes()].concat();
+                self.tell(&format!("{label}?"), &words);
+                self.labelled(id, &words);
             }
+            Item::Ask { ask, label, after } => self.answer(id, ask, label.as_ref(), after),
             Item::View(view) => self.with(id, |client| client.view = view),
             Item::Close(why) => self.dismiss(id, &why),
             other => panic!("a network does not put {other:?}"),
         }
     }
 
+    pub fn next_batch(&mut self) -> String {
+        self.batches += 1;
+        format!("r{}", self.batches)
+    }
+
+    pub fn view(&self, id: ClientId) -> View {
+        self.clients.get(&id).map_or_else(View::default, |c| c.view)
+    }
+
     /// What the client's writer does with a plan.
-    fn replay(&mut self, id: ClientId, plan: &Plan) {
+    pub fn replay(&mut self, id: ClientId, plan: &Plan) {
         let Some(client) = self.clients.get(&id) else {
             return;
         };
         let caps = client.view.caps;
         let lines: Vec<(EntryId, Shown)> = self.store.replay(plan).into_iter().map(shown).collect();
-        let batch = (caps.has(Cap::Batch) && !lines.is_empty()).then(|| {
-            self.batches += 1;
-            format!("r{}", self.batches)
-        });
         let to = format!("{}>", client.label);
+        let batched = caps.has(Cap::Batch) && !lines.is_empty();
+        let batch = batched.then(|| self.next_batch());
         let server = self.settings.server.clone();
         if let Some(batch) = &batch {
             let start = format!(":{server} BATCH +{batch} chathistory ");
@@ -388,7 +483,8 @@ impl World {
             target: plan.target.clone(),
             through,
         };
-        for (entry, line) in lines {
+        for (entry, mut line) in lines {
+            as_now(&mut line, &plan.target, plan.own.as_deref());
             let stamp = match caps.has(Cap::ServerTime) {
                 true => String::new(),
                 false => stamp(&plan.timestamps, line.time, self.now.time),
@@ -400,6 +496,7 @@ impl World {
                 Dress {
                     batch,
                     stamp: stamp.as_bytes(),
+                    ..Dress::default()
                 },
             );
             let page = Some(page(entry));
@@ -422,7 +519,15 @@ impl World {
     }
 }
 
-fn shown(entry: &carom::history::Entry) -> (EntryId, Shown) {
+/// The label of a line, of either side.
+fn label_of(line: &[u8]) -> Option<Vec<u8>> {
+    let line = carom::wire::Line::parse(line).ok()?;
+    let tags = carom::wire::Tags::new(line.raw_tags());
+    let labels = tags.filter(|(key, value)| *key == b"label" && !value.is_empty());
+    labels.last().map(|(_, value)| value.to_vec())
+}
+
+pub fn shown(entry: &carom::history::Entry) -> (EntryId, Shown) {
     let line = Shown {
         time: entry.time,
         msgid: entry.msgid.clone(),

@@ -9,6 +9,9 @@ use super::*;
 use crate::wire::CaseMapping;
 
 mod missed;
+mod moves;
+mod noting;
+mod readings;
 mod trouble;
 
 fn name(name: &str) -> Name {
@@ -376,20 +379,16 @@ async fn only_the_owner_may_read_the_files() {
 #[tokio::test]
 async fn passwords_are_kept() {
     for (place, history, _) in everywhere().await {
-        assert_eq!(history.password("apw").await.unwrap(), None);
+        assert_eq!(history.stored().await.unwrap().passwords.len(), 0);
         history.set_password("apw", "$1").await.unwrap();
         history.set_password("apw", "$2").await.unwrap();
         history.set_password("bob", "$3").await.unwrap();
-        assert_eq!(
-            history.password("apw").await.unwrap().as_deref(),
-            Some("$2")
-        );
+        let kept = [("apw", "$2"), ("bob", "$3")].map(|(user, hash)| (user.into(), hash.into()));
+        let kept = std::collections::BTreeMap::from(kept);
+        assert_eq!(history.stored().await.unwrap().passwords, kept);
         history.close().await;
         if let Some(place) = place {
-            assert_eq!(
-                place.open().password("bob").await.unwrap().as_deref(),
-                Some("$3")
-            );
+            assert_eq!(place.open().stored().await.unwrap().passwords, kept);
         }
     }
 }

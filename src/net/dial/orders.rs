@@ -8,6 +8,7 @@ use crate::config::{Family, ServerAddr};
 use crate::net::attempt::{Guard, Target};
 use crate::net::clock::Frozen;
 use crate::net::fault::no_answer;
+use crate::net::ident::Idents;
 use crate::net::lookup::Lookup;
 use crate::net::peer::{IpVersion, is_loopback};
 use crate::net::race::{Address, AttemptId, Cancelled, Fault, FaultKind, Input};
@@ -70,6 +71,12 @@ impl Cycle {
         self.begin(start);
     }
 
+    /// Where it is told whose a connection is. What comes from a proxy, the proxy answers for.
+    fn ident(&self) -> Option<(Idents, String)> {
+        let idents = self.dialer.idents.clone().filter(|_| self.proxy.is_none());
+        idents.map(|idents| (idents, self.username.clone()))
+    }
+
     pub(super) fn begin(&mut self, start: Start) {
         let Start {
             id,
@@ -86,6 +93,7 @@ impl Cycle {
             connector: self.connector.clone(),
             origins: self.origins.clone(),
             mss: self.dial.ipv6_mss,
+            ident: self.ident(),
             guard: (!self.is_trusted).then(|| Guard {
                 routes: self.dialer.routes.clone(),
                 resolver: self.dialer.resolver.clone(),

@@ -202,6 +202,7 @@ impl Cycle {
         Fault {
             kind: fault.kind,
             text,
+            certificate: fault.certificate,
         }
     }
 }

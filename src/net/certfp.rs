@@ -1,0 +1,100 @@
+//! Certificates that we show to servers: made here, in one PEM file with their key, and told by the fingerprints that
+//! services ask for. Which file is a network's, the configuration says; it is read for a handshake by `tls`.
+
+use std::fmt::Write;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256, Sha512};
+
+use super::pem;
+use super::tls::{TlsError, write_whole};
+use crate::command::KeyType;
+
+/// A certificate as services know it, in hex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prints {
+    /// SHA-256 of the certificate (DER).
+    pub sha256: String,
+    /// SHA-512 of the same.
+    pub sha512: String,
+}
+
+impl Prints {
+    fn of(der: &[u8]) -> Self {
+        Self {
+            sha256: hex(&Sha256::digest(der)),
+            sha512: hex(&Sha512::digest(der)),
+        }
+    }
+
+    /// Of the certificate in a file, the first one if there are several.
+    pub fn read(path: &Path) -> Result<Self, TlsError> {
+        Ok(Self::of(&pem::certificates(path)?[0]))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Makes a self-signed certificate for `name` and writes it with its key (mode 0600), in a folder that is made when it is
+/// missing (0700). What was there before is replaced whole or not at all.
+pub fn make(path: &Path, name: &str, key_type: KeyType) -> Result<Prints, TlsError> {
+    let failed = |error: rcgen::Error| TlsError::Make {
+        name: name.to_owned(),
+        reason: error.to_string(),
+    };
+    let algorithm = match key_type {
+        KeyType::Ecdsa => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyType::Ed25519 => &rcgen::PKCS_ED25519,
+    };
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let pair = rcgen::KeyPair::generate_for(algorithm).map_err(failed)?;
+    let made = params.self_signed(&pair).map_err(failed)?;
+    if let Some(folder) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| TlsError::Write {
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let pem = zeroize::Zeroizing::new(made.pem() + &pair.serialize_pem());
+    write_whole(path, pem.as_bytes(), 0o600)?;
+    Ok(Prints::of(made.der()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_nobody_elses_and_can_be_read_back() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("certificates/apw/net.pem");
+        let mut known = Vec::new();
+        for key_type in [KeyType::Ecdsa, KeyType::Ed25519] {
+            let made = make(&path, "apw", key_type).unwrap();
+            assert_eq!(Prints::read(&path).unwrap(), made);
+            assert_eq!((made.sha256.len(), made.sha512.len()), (64, 128));
+            // The key is read as any other: others must not be able to.
+            pem::private_key(&path).unwrap();
+            let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&path), 0o600);
+            assert_eq!(mode(path.parent().unwrap()), 0o700);
+            assert!(!known.contains(&made), "another one each time");
+            known.push(made);
+        }
+    }
+}
