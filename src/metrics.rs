@@ -35,6 +35,7 @@ static REFUSED: &[&str] = &[
     "too_many",
     "too_fast",
     "tls",
+    "websocket",
     "password",
     "too_many_failures",
     "too_slow",

@@ -340,7 +340,7 @@ fn who_may_come_in_becomes_a_value() {
     let hosts: Vec<_> = server
         .listen
         .iter()
-        .map(|one| (one.scheme, &one.host))
+        .map(|one| (one.manner.scheme, &one.host))
         .collect();
     let systemd = |name: &str| ListenHost::Systemd(name.into());
     assert_eq!(hosts[0], (Scheme::Tls, &systemd("irc")));
@@ -388,7 +388,7 @@ fn addresses_become_values() {
         .server
         .listen
         .into_iter()
-        .map(|listen| (listen.scheme, listen.host))
+        .map(|listen| (listen.manner.scheme, listen.host))
         .collect();
     assert_eq!(
         listen,

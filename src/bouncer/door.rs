@@ -6,15 +6,16 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use crate::config::Scheme;
+use crate::config::{Manner, Scheme};
 use crate::downstream::{self, Shared};
 use crate::net::acl::Entry;
 use crate::net::proxy::{self, ProxyError};
 use crate::net::seldom::Seldom;
+use crate::net::upgrade::Refusal;
 use crate::net::{Access, Peer, Stream};
 
 /// What is said to those who are turned away, where they can read it.
-const NOT_YOU: &[u8] = b"ERROR :Closing link: your address may not connect here\r\n";
+const NOT_YOU: &str = "your address may not connect here";
 
 /// What connections that come in now are met with. A reload puts another one in its place.
 pub(super) struct Door {
@@ -53,17 +54,17 @@ impl Door {
     }
 
     /// Serves a connection to its end, if it may come in.
-    pub(super) async fn welcome(self: Arc<Self>, stream: Stream, peer: Peer, scheme: Scheme) {
+    pub(super) async fn welcome(self: Arc<Self>, stream: Stream, peer: Peer, manner: Manner) {
         let admitted = match self.access.entry(&peer) {
             Entry::Direct => Some((stream, peer)),
-            Entry::Refused => self.turn_away(&stream, &peer, scheme),
+            Entry::Refused => self.turn_away(&stream, &peer, manner),
             // On the heap: few connections have a proxy, and all would be larger by what this takes.
-            Entry::Proxied => Box::pin(self.introduced(stream, peer, scheme)).await,
+            Entry::Proxied => Box::pin(self.introduced(stream, peer, manner)).await,
         };
         let shared = Arc::clone(&self.shared);
         drop(self);
         if let Some((stream, peer)) = admitted {
-            downstream::serve(stream, peer, scheme, shared).await;
+            downstream::serve(stream, peer, manner, shared).await;
         }
     }
 
@@ -72,7 +73,7 @@ impl Door {
         &self,
         mut stream: Stream,
         proxy: Peer,
-        scheme: Scheme,
+        manner: Manner,
     ) -> Option<(Stream, Peer)> {
         let Stream::Tcp(tcp) = &mut stream else {
             return Some((stream, proxy));
@@ -94,7 +95,7 @@ impl Door {
         if self.access.admits(&peer) {
             Some((stream, peer))
         } else {
-            self.turn_away(&stream, &peer, scheme)
+            self.turn_away(&stream, &peer, manner)
         }
     }
 
@@ -112,10 +113,13 @@ impl Door {
         }
     }
 
-    fn turn_away(&self, stream: &Stream, peer: &Peer, scheme: Scheme) -> Option<(Stream, Peer)> {
-        if let (Stream::Tcp(tcp), false) = (stream, scheme == Scheme::Tls) {
+    fn turn_away(&self, stream: &Stream, peer: &Peer, manner: Manner) -> Option<(Stream, Peer)> {
+        if let (Stream::Tcp(tcp), false) = (stream, manner.scheme == Scheme::Tls) {
             // Whoever does not take it at once goes without.
-            let _ = tcp.try_write(NOT_YOU);
+            let _ = match manner.web {
+                true => tcp.try_write(&Refusal::Address.answer()),
+                false => tcp.try_write(format!("ERROR :Closing link: {NOT_YOU}\r\n").as_bytes()),
+            };
         }
         self.shared.counters.refused.add("address");
         if let Some(untold) = self.complaints.refused.may_tell() {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
-use crate::config::{Listen, Scheme};
+use crate::config::{Listen, Manner};
 use crate::net::open::{self, Options};
 use crate::net::plan::{Place, Planned};
 use crate::net::{ListenError, Listener, Peer, Stream};
@@ -18,7 +18,7 @@ use crate::net::{ListenError, Listener, Peer, Stream};
 const ZONES: Duration = Duration::from_secs(5);
 
 /// What becomes of a connection.
-pub(super) type Welcome = Arc<dyn Fn(Stream, Peer, Scheme) + Send + Sync>;
+pub(super) type Welcome = Arc<dyn Fn(Stream, Peer, Manner) + Send + Sync>;
 
 /// All listeners of the daemon.
 pub(super) struct Listeners {
@@ -61,7 +61,7 @@ impl Running {
             return;
         };
         for (stream, peer) in listener.waiting() {
-            welcome(stream, peer, listener.scheme());
+            welcome(stream, peer, listener.manner());
         }
         info!("no longer listening on {listener}");
     }
@@ -77,7 +77,7 @@ async fn accept(
         tokio::select! {
             biased;
             _ = &mut stopped => return listener,
-            (stream, peer) = listener.accept() => welcome(stream, peer, listener.scheme()),
+            (stream, peer) = listener.accept() => welcome(stream, peer, listener.manner()),
         }
     }
 }
@@ -106,7 +106,7 @@ struct Steps {
     swapped_out: Vec<Planned>,
     /// Opened in their place.
     swapped_in: Vec<Planned>,
-    /// The same socket, protected otherwise: before and after.
+    /// The same socket, spoken on otherwise: before and after.
     changed: Vec<(Planned, Planned)>,
 }
 
@@ -185,7 +185,7 @@ impl Listeners {
         before_accepting();
         self.close(&steps.closed).await;
         for (old, new) in &steps.changed {
-            self.protect(old, new.scheme).await;
+            self.speak(old, new.manner).await;
         }
         let started = opened
             .into_iter()
@@ -245,11 +245,11 @@ impl Listeners {
         taken
     }
 
-    /// Goes on with the same socket under another scheme.
-    async fn protect(&mut self, old: &Planned, scheme: Scheme) {
+    /// Goes on with the same socket, on which something else is spoken.
+    async fn speak(&mut self, old: &Planned, manner: Manner) {
         for running in self.take(&mut vec![old.clone()]) {
             if let Some(listener) = running.stop().await {
-                let listener = listener.with_scheme(scheme);
+                let listener = listener.with_manner(manner);
                 info!("listening on {listener}");
                 self.running.push(Running::start(listener, &self.welcome));
             }
@@ -306,7 +306,7 @@ fn only_zone_differs(old: &Planned, new: &Planned) -> bool {
     let (Place::Ip(a), Place::Ip(b)) = (&old.place, &new.place) else {
         return false;
     };
-    old.scheme == new.scheme && (a.ip(), a.port()) == (b.ip(), b.port())
+    old.manner == new.manner && (a.ip(), a.port()) == (b.ip(), b.port())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::config::{Dial, ListenHost};
+use crate::config::{Dial, ListenHost, Scheme};
 
 /// Listeners, and whoever comes in by them.
 struct Here {
@@ -22,7 +22,7 @@ fn options() -> Options {
 fn planned(place: Place) -> Planned {
     Planned {
         place,
-        scheme: Scheme::Insecure,
+        manner: Scheme::Insecure.into(),
     }
 }
 
@@ -46,9 +46,9 @@ impl Here {
     async fn open(plan: Vec<Planned>) -> Result<Self, ListenError> {
         let sockets = open::open(&plan, &[], options()).await?;
         let (tell, met) = mpsc::channel(256);
-        let welcome: Welcome = Arc::new(move |stream, peer, scheme| {
+        let welcome: Welcome = Arc::new(move |stream, peer, manner| {
             // Nobody asks at the end of a test.
-            let _ = tell.try_send((peer, scheme));
+            let _ = tell.try_send((peer, manner.scheme));
             drop(stream);
         });
         let mut listeners = Listeners::closed(welcome);
@@ -217,7 +217,7 @@ async fn when_a_swap_fails_the_old_is_opened_again() {
 async fn another_scheme_is_the_same_socket() {
     let (mut here, port) = Here::on_free_port(|port| vec![dual(port)]).await;
     let tls = Planned {
-        scheme: Scheme::Tls,
+        manner: Scheme::Tls.into(),
         ..dual(port)
     };
     let v6: SocketAddr = (Ipv6Addr::LOCALHOST, port).into();
@@ -266,7 +266,7 @@ async fn dropping_them_closes_their_sockets() {
 fn zoned() -> Listen {
     Listen {
         written: "[fe80::1%lo]:0".to_owned(),
-        scheme: Scheme::Insecure,
+        manner: Scheme::Insecure.into(),
         host: ListenHost::Address {
             ip: "fe80::1".parse().unwrap(),
             scope: Some("lo".to_owned()),

@@ -187,6 +187,7 @@ fn shared(
         auth,
         limits: config.limits.clone(),
         acceptor,
+        origins: config.server.websocket_origins.clone(),
         lobbies: Arc::new(move |user| {
             let lobbies = lobbies.clone();
             Box::pin(async move { lobbies.lobby(&user).await })
@@ -358,9 +359,9 @@ async fn open_listeners(config: &Config, resolver: &System) -> Result<Opened, Li
 
 /// Each connection has a task of its own, so that a panic ends that one alone.
 fn welcome(door: watch::Receiver<Arc<Door>>) -> Welcome {
-    Arc::new(move |stream, peer, scheme| {
+    Arc::new(move |stream, peer, manner| {
         let door = door.borrow().clone();
-        tokio::spawn(door.welcome(stream, peer, scheme));
+        tokio::spawn(door.welcome(stream, peer, manner));
     })
 }
 

@@ -21,7 +21,7 @@ use super::passwords;
 /// The certificate, when a listener needs one.
 pub(super) fn acceptor(config: &Config) -> Result<Option<Acceptor>, TlsError> {
     let mut listens = config.server.listen.iter();
-    if !listens.any(|listen| listen.scheme == Scheme::Tls) {
+    if !listens.any(|listen| listen.manner.scheme == Scheme::Tls) {
         return Ok(None);
     }
     Acceptor::open(&config.tls, &config.server.name).map(Some)
@@ -154,6 +154,7 @@ impl Bouncer {
                 admin_contact: new.server.admin_contact.clone(),
                 limits: new.limits.clone(),
                 acceptor,
+                origins: new.server.websocket_origins.clone(),
                 ..door.shared().clone()
             },
         );

@@ -391,8 +391,9 @@ fn farewell(path: &Path, answers: &Answers, config: &Config) -> String {
         nick,
         ..
     } = answers;
-    let listen = config.server.listen.first();
-    let tls = listen.is_none_or(|listen| listen.scheme == Scheme::Tls);
+    let mut listens = config.server.listen.iter();
+    let listen = listens.find(|listen| !listen.manner.web);
+    let tls = listen.is_none_or(|listen| listen.manner.scheme == Scheme::Tls);
     let own = (config.server.name.clone(), 6697);
     let (host, port) = match listen.map(|listen| &listen.host) {
         Some(ListenHost::AnyIpv6 { port, .. } | ListenHost::AnyIpv4 { port }) => (own.0, *port),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, Place};
+use super::manner::Manner;
 
 /// How a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,8 +41,8 @@ pub enum ServerAddr {
 pub struct Listen {
     /// As the file writes it, for messages.
     pub written: String,
-    /// How it is protected.
-    pub scheme: Scheme,
+    /// What is spoken there.
+    pub manner: Manner,
     /// Where.
     pub host: ListenHost,
 }
@@ -95,6 +96,9 @@ pub enum AddressError {
     /// `irc://` to or on something that is not this machine.
     #[error("irc:// is clear text and \"{0}\" is not this machine")]
     ClearText(String),
+    /// The same for `ws://`.
+    #[error("ws:// is clear text and \"{0}\" is not this machine")]
+    ClearWeb(String),
     /// Neither a name nor an address.
     #[error("\"{0}\" is neither a host name nor an address")]
     Host(String),
@@ -129,6 +133,9 @@ impl AddressError {
             Self::ClearText(host) => {
                 format!("use ircs://{host}, or irc+insecure://{host} if it must be")
             }
+            Self::ClearWeb(host) => {
+                format!("use wss://{host}, or ws+insecure://{host} if it must be")
+            }
             Self::Host(_) => {
                 "a name has letters, digits, dots and hyphens; other scripts are written as xn--...".into()
             }
@@ -162,7 +169,7 @@ impl Scheme {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, AddressError> {
+    pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
         [Self::Tls, Self::Local, Self::Insecure]
             .into_iter()
             .find(|scheme| scheme.as_str().eq_ignore_ascii_case(text))
@@ -185,7 +192,7 @@ impl ServerAddr {
             });
         };
         let scheme = Scheme::parse(scheme)?;
-        let place = Place::parse(rest, scheme)?;
+        let place = Place::parse(rest, scheme.into())?;
         if place.port == 0 {
             return Err(AddressError::Port("0".into()));
         }
@@ -237,16 +244,22 @@ impl Listen {
     /// Reads `[scheme://]host[:port]`; without a scheme it is `ircs`. In the place of the host `systemd:NAME` may stand.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let written = text.to_owned();
-        if let Some(path) = unix_path(text) {
+        let in_messages = text
+            .strip_prefix("ws+")
+            .filter(|rest| rest.starts_with("unix:"));
+        if let Some(path) = unix_path(in_messages.unwrap_or(text)) {
             return Ok(Self {
                 written,
-                scheme: Scheme::Local,
+                manner: Manner {
+                    scheme: Scheme::Local,
+                    web: in_messages.is_some(),
+                },
                 host: ListenHost::Unix(path?),
             });
         }
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (Scheme::parse(scheme)?, rest),
-            None => (Scheme::default(), text),
+        let (manner, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Manner::parse(scheme)?, rest),
+            None => (Manner::default(), text),
         };
         // A host of that name has a port or nothing behind it.
         let name = rest
@@ -255,11 +268,11 @@ impl Listen {
         if let Some(name) = name {
             return Ok(Self {
                 written,
-                scheme,
+                manner,
                 host: ListenHost::Systemd(socket_name(name)?),
             });
         }
-        let Place { host, port, extra } = Place::parse(rest, scheme)?;
+        let Place { host, port, extra } = Place::parse(rest, manner)?;
         let any_ipv6 = matches!(host, Host::Address { ip, .. } if ip == Ipv6Addr::UNSPECIFIED);
         match extra {
             None => {}
@@ -282,17 +295,17 @@ impl Listen {
             Host::Address { ip, scope } => ListenHost::Address { ip, scope, port },
             Host::Name(name) => ListenHost::Name { name, port },
         };
-        if scheme == Scheme::Local
+        if manner.scheme == Scheme::Local
             && matches!(
                 host,
                 ListenHost::AnyIpv6 { .. } | ListenHost::AnyIpv4 { .. }
             )
         {
-            return Err(AddressError::ClearText(rest.into()));
+            return Err(manner.clear_text(rest));
         }
         Ok(Self {
             written,
-            scheme,
+            manner,
             host,
         })
     }
@@ -360,7 +373,7 @@ mod tests {
     }
 
     fn listen(text: &str) -> Result<(Scheme, ListenHost), AddressError> {
-        Listen::parse(text).map(|listen| (listen.scheme, listen.host))
+        Listen::parse(text).map(|listen| (listen.manner.scheme, listen.host))
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub(super) fn server(server: &Server) -> Entries {
         ("allow", ranges(&server.allow)),
         ("deny", ranges(&server.deny)),
         ("proxies", ranges(&server.proxies)),
+        ("websocket_origins", list(server.websocket_origins.iter())),
         ("admin_contact", text(&server.admin_contact)),
         ("metrics", listens(&server.metrics)),
         ("ident", ident(server)),
@@ -114,7 +115,10 @@ pub(super) fn server(server: &Server) -> Entries {
 fn listens(listens: &[Listen]) -> Value {
     list(listens.iter().map(|listen| match &listen.host {
         // Relative to the file, it would be another one elsewhere.
-        ListenHost::Unix(path) => format!("unix:{}", path.display()),
+        ListenHost::Unix(path) => {
+            let web = if listen.manner.web { "ws+" } else { "" };
+            format!("{web}unix:{}", path.display())
+        }
         _ => listen.written.clone(),
     }))
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::address::{AddressError, Scheme};
+use super::manner::Manner;
 
 /// What stands behind `scheme://`.
 pub(super) struct Place<'a> {
@@ -25,17 +26,17 @@ pub(super) enum Host {
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn parse(text: &'a str, scheme: Scheme) -> Result<Self, AddressError> {
+    pub(super) fn parse(text: &'a str, manner: Manner) -> Result<Self, AddressError> {
         let end = text.find(['/', '?', '#']).unwrap_or(text.len());
         let (place, extra) = text.split_at(end);
         let (host, port) = split_port(place)?;
         let host = Host::parse(host)?;
         let port = match port {
-            None => scheme.default_port(),
+            None => manner.default_port(),
             Some(port) => parse_port(port)?,
         };
-        if scheme == Scheme::Local && !host.may_be_local() {
-            return Err(AddressError::ClearText(place.into()));
+        if manner.scheme == Scheme::Local && !host.may_be_local() {
+            return Err(manner.clear_text(place));
         }
         Ok(Self {
             host,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::chat;
 use super::check;
 use super::keeping;
+use super::origin;
 use super::pins;
 use super::ranges;
 use super::reader::{Reader, Value};
@@ -104,6 +105,7 @@ static SERVER: &[Key<Server>] = &[
     key("allow", |server, v, r| ranges::read(v, r, &mut server.allow)),
     key("deny", |server, v, r| ranges::read(v, r, &mut server.deny)),
     key("proxies", |server, v, r| ranges::read(v, r, &mut server.proxies)),
+    key("websocket_origins", |server, v, r| origin::read(v, r, &mut server.websocket_origins)),
     key("admin_contact", |server, v, r| check::free_text(v, r, 300, &mut server.admin_contact)),
     key("metrics", |server, v, r| side::listen(v, r, side::METRICS, &mut server.metrics)),
     key("ident", side::ident),

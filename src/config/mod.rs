@@ -15,8 +15,10 @@ mod keeping;
 #[rustfmt::skip] // a table: one row on one line
 pub mod keys;
 pub mod made;
+pub mod manner;
 mod merge;
 pub(crate) mod nearest;
+pub mod origin;
 pub mod overlay;
 mod pins;
 pub mod ranges;
@@ -34,6 +36,8 @@ use std::time::Duration;
 pub use address::{Listen, ListenHost, Scheme, ServerAddr};
 pub use file::{Purpose, Surroundings, control_socket, database, load, load_in};
 pub use finding::{Finding, Findings, Level};
+pub use manner::Manner;
+pub use origin::Origins;
 pub use ranges::Ranges;
 pub use secret::Secret;
 pub use source::{Proxy, Source, SourceKind, Sources};
@@ -79,6 +83,8 @@ pub struct Server {
     pub deny: Ranges,
     /// Proxies that tell in a PROXY header whom they speak for.
     pub proxies: Ranges,
+    /// Where pages may come from that speak to `wss://` and `ws://` listeners.
+    pub websocket_origins: Origins,
     /// Whom users may turn to.
     pub admin_contact: String,
     /// Where it is told how carom is doing.

@@ -197,7 +197,7 @@ impl Proxy {
         let has_port = place
             .rsplit_once(':')
             .is_some_and(|(_, port)| !port.contains(']'));
-        let place = Place::parse(place, Scheme::Insecure).map_err(|_| wrong())?;
+        let place = Place::parse(place, Scheme::Insecure.into()).map_err(|_| wrong())?;
         let host = match place.host {
             Host::Address { ip, .. } if ip.is_unspecified() => return Err(wrong()),
             Host::Address {

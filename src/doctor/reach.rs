@@ -22,7 +22,7 @@ pub(super) fn examine(config: &Config) -> Report {
             continue;
         };
         for (_, option) in [(v6, "-6"), (v4, "-4")].iter().filter(|(open, _)| *open) {
-            let command = if listen.scheme == Scheme::Tls {
+            let command = if listen.manner.scheme == Scheme::Tls {
                 format!("openssl s_client {option} -connect {name}:{port}")
             } else {
                 format!("nc {option} -vz {name} {port}")

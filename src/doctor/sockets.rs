@@ -12,7 +12,9 @@ use super::host::Host;
 use super::probe::probe;
 use super::proc::{self, Listening};
 use super::report::Report;
-use crate::config::{Config, Listen, ListenHost, Network, Scheme, ServerAddr, Trust, Verify};
+use crate::config::{
+    Config, Listen, ListenHost, Manner, Network, Scheme, ServerAddr, Trust, Verify,
+};
 use crate::net::plan::Place;
 use crate::net::resolve::Resolve;
 use crate::net::{Dialer, IpVersion, open};
@@ -80,7 +82,11 @@ pub(super) async fn examine(
             .unwrap_or_default();
         let mut wanted = Wanted {
             place: one.place,
-            scheme: one.scheme,
+            // Whether there is somebody is asked, not what is spoken: web listeners answer other questions than ours.
+            scheme: match one.manner {
+                Manner { scheme, web: false } => scheme,
+                _ => Scheme::Insecure,
+            },
             held,
             holders,
             tried: Vec::new(),

@@ -11,9 +11,10 @@ use tracing::{debug, info, warn};
 
 use crate::auth::{self, Outcome, TooManyFailures};
 use crate::config::overlay::{Authority, Change};
-use crate::config::{Pin, Scheme};
+use crate::config::{Manner, Pin, Scheme};
 use crate::directory::User;
 use crate::mailbox::{NetworkHandle, Running};
+use crate::net::upgrade::{self, Refusal};
 use crate::net::{Fingerprint, LineReader, Peer, ReadHalf, Stream, WriteHalf};
 use crate::state::login::{Login, Named, Step};
 use crate::state::login_name::{Claim, LoginName};
@@ -71,9 +72,37 @@ impl Connection {
 }
 
 /// Turns somebody away before anything was read. In TLS nobody would understand a word.
-pub(super) async fn refuse(stream: Stream, scheme: Scheme, reason: &str) {
-    if scheme != Scheme::Tls {
-        Connection::new(stream).close(reason).await;
+pub(super) async fn refuse(mut stream: Stream, manner: Manner, reason: &str) {
+    match (manner.scheme, manner.web) {
+        (Scheme::Tls, _) => {}
+        (_, true) => upgrade::send_off(&mut stream, &Refusal::NotNow(reason.into())).await,
+        (_, false) => Connection::new(stream).close(reason).await,
+    }
+}
+
+/// Makes the handshakes that come before lines of IRC.
+async fn open(stream: Stream, peer: &Peer, manner: Manner, shared: &Shared) -> Option<Stream> {
+    let stream = match (&shared.acceptor, manner.scheme) {
+        (Some(acceptor), Scheme::Tls) => match acceptor.accept(stream, manner.web).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                debug!(%peer, %error, "no TLS");
+                shared.counters.refused.add("tls");
+                return None;
+            }
+        },
+        _ => stream,
+    };
+    if !manner.web {
+        return Some(stream);
+    }
+    match upgrade::accept(stream, &shared.origins).await {
+        Ok(upgraded) => Some(upgraded.stream),
+        Err(error) => {
+            debug!(%peer, %error, "no WebSocket");
+            shared.counters.refused.add("websocket");
+            None
+        }
     }
 }
 
@@ -82,27 +111,14 @@ pub(super) async fn refuse(stream: Stream, scheme: Scheme, reason: &str) {
 pub(super) async fn enter(
     stream: Stream,
     peer: Peer,
-    scheme: Scheme,
+    manner: Manner,
     shared: &Shared,
     must_go: impl Future<Output = &'static str>,
 ) -> Option<(Connection, Entered)> {
     let mut must_go = std::pin::pin!(must_go);
-    let stream = match (&shared.acceptor, scheme) {
-        (Some(acceptor), Scheme::Tls) => {
-            let shaken = tokio::select! {
-                shaken = acceptor.accept(stream) => shaken,
-                _ = &mut must_go => return None,
-            };
-            match shaken {
-                Ok(stream) => stream,
-                Err(error) => {
-                    debug!(%peer, %error, "no TLS");
-                    shared.counters.refused.add("tls");
-                    return None;
-                }
-            }
-        }
-        _ => stream,
+    let stream = tokio::select! {
+        stream = open(stream, &peer, manner, shared) => stream?,
+        _ = &mut must_go => return None,
     };
     let certificate = stream.peer_fingerprint();
     let mut connection = Connection::new(stream);

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::auth::{Auth, Refusal};
-use crate::config::{Limits, Pin, Scheme};
+use crate::config::{Limits, Manner, Origins, Pin};
 use crate::directory::{Counted, Directory, User};
 use crate::history::{self, EntryId, MissedTarget};
 use crate::mailbox::{Arrival, BouncerHandle, CREDIT, NetworkHandle, Running, ToNetwork};
@@ -56,8 +56,10 @@ pub struct Shared {
     pub auth: Auth,
     /// Limits on clients.
     pub limits: Limits,
-    /// For `ircs://` listeners.
+    /// For listeners with TLS.
     pub acceptor: Option<Acceptor>,
+    /// Whose pages may talk to web listeners.
+    pub origins: Origins,
     /// Starts a lobby that does not run yet.
     pub lobbies: Lobbies,
     /// Changes what is configured.
@@ -101,7 +103,7 @@ fn next_client() -> ClientId {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(stream: Stream, peer: Peer, scheme: Scheme, shared: Arc<Shared>) {
+pub async fn serve(stream: Stream, peer: Peer, manner: Manner, shared: Arc<Shared>) {
     let ticket = match shared.auth.gate.admit(peer.ip(), crate::clock().ticks) {
         Ok(ticket) => ticket,
         Err(refusal) => {
@@ -109,7 +111,7 @@ pub async fn serve(stream: Stream, peer: Peer, scheme: Scheme, shared: Arc<Share
                 Refusal::TooMany => "too_many",
                 Refusal::TooFast { .. } => "too_fast",
             });
-            return enter::refuse(stream, scheme, &refusal.to_string()).await;
+            return enter::refuse(stream, manner, &refusal.to_string()).await;
         }
     };
     // From now on, however much is said.
@@ -122,7 +124,7 @@ pub async fn serve(stream: Stream, peer: Peer, scheme: Scheme, shared: Arc<Share
         shared.counters.refused.add(word);
         reason
     };
-    let entered = enter::enter(stream, peer, scheme, &shared, must_go).await;
+    let entered = enter::enter(stream, peer, manner, &shared, must_go).await;
     let Some((connection, entered)) = entered else {
         return debug!(%peer, "gone before login");
     };

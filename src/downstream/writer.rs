@@ -378,6 +378,7 @@ mod tests {
             auth: Auth::start(&limits).unwrap(),
             limits,
             acceptor: None,
+            origins: Default::default(),
             lobbies: Arc::new(|_| Box::pin(std::future::ready(None))),
             bouncer: crate::mailbox::BouncerHandle::new().0,
             present: watch::Sender::new(0),

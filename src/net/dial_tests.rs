@@ -253,7 +253,7 @@ pub(super) fn serve(listener: TcpListener, acceptor: Acceptor) {
         let mut kept = Vec::new();
         loop {
             let (tcp, _) = listener.accept().await.unwrap();
-            kept.push(acceptor.accept(Stream::Tcp(tcp)).await);
+            kept.push(acceptor.accept(Stream::Tcp(tcp), false).await);
         }
     });
 }

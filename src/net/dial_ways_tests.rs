@@ -236,7 +236,7 @@ async fn b8_what_a_server_says_at_once_over_tls_is_not_lost() {
     let port = port_of(&v6);
     tokio::spawn(async move {
         let (tcp, _) = v6.accept().await.unwrap();
-        let mut stream = acceptor.accept(Stream::Tcp(tcp)).await.unwrap();
+        let mut stream = acceptor.accept(Stream::Tcp(tcp), false).await.unwrap();
         stream.write_all(b"NOTICE * :hello\r\n").await.unwrap();
         stream.shutdown().await.unwrap();
         let mut rest = Vec::new();

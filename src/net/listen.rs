@@ -18,7 +18,7 @@ use super::peer::Peer;
 use super::plan::{Place, Planned};
 use super::seldom::Seldom;
 use super::sys;
-use crate::config::Scheme;
+use crate::config::{Manner, Scheme};
 
 /// Connections the kernel may keep for us to accept.
 pub(super) const BACKLOG: u16 = 1024;
@@ -157,15 +157,15 @@ impl Listener {
         }
     }
 
-    /// How connections are protected; for `Tls` the handshake is still to be made.
-    pub fn scheme(&self) -> Scheme {
-        self.planned.scheme
+    /// What is spoken; the handshakes of TLS and WebSocket are still to be made.
+    pub fn manner(&self) -> Manner {
+        self.planned.manner
     }
 
-    /// The same socket, its connections protected otherwise from now on.
+    /// The same socket, on which something else is spoken from now on.
     #[must_use]
-    pub fn with_scheme(mut self, scheme: Scheme) -> Self {
-        self.planned.scheme = scheme;
+    pub fn with_manner(mut self, manner: Manner) -> Self {
+        self.planned.manner = manner;
         self
     }
 
@@ -184,10 +184,13 @@ impl fmt::Display for Listener {
             (Some(addr), _) => write!(f, "{addr} (IPv4)")?,
             (None, _) => self.planned.place.fmt(f)?,
         }
-        match (&self.kind, self.planned.scheme) {
+        match (&self.kind, self.planned.manner.scheme) {
             (Kind::Unix(_), _) => {}
             (_, Scheme::Tls) => f.write_str(", TLS")?,
             (_, Scheme::Local | Scheme::Insecure) => f.write_str(", clear text")?,
+        }
+        if self.planned.manner.web {
+            f.write_str(", WebSocket")?;
         }
         match (&self.planned.place, &self.kind) {
             (Place::Passed(passed), Kind::Tcp { .. }) => {
@@ -236,7 +239,7 @@ mod tests {
         let socket = TcpListener::bind("[::1]:0").await.unwrap();
         let planned = Planned {
             place: Place::Ip(socket.local_addr().unwrap()),
-            scheme: Scheme::Local,
+            manner: Scheme::Local.into(),
         };
         let kind = Kind::Tcp {
             socket,
@@ -262,7 +265,7 @@ mod tests {
             let addr = socket.local_addr().unwrap();
             let planned = Planned {
                 place: Place::Ip(addr),
-                scheme: Scheme::Local,
+                manner: Scheme::Local.into(),
             };
             let kind = Kind::Tcp {
                 socket,

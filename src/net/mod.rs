@@ -34,6 +34,8 @@ pub mod systemd;
 pub mod tls;
 pub mod trace;
 mod trust;
+pub mod upgrade;
+mod websocket;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -81,6 +83,8 @@ pub enum Stream {
     TlsClient(Box<tls::ClientStream>),
     /// A unix socket, either way.
     Unix(UnixStream),
+    /// From a web client: lines in messages, over one of the others.
+    Web(Box<websocket::WebSocket>),
 }
 
 impl Stream {
@@ -92,6 +96,7 @@ impl Stream {
             Self::TlsServer(tls) => (tls.get_ref().0.as_fd(), tls.get_ref().1.wants_write()),
             Self::TlsClient(tls) => (tls.get_ref().0.as_fd(), tls.get_ref().1.wants_write()),
             Self::Unix(unix) => (unix.as_fd(), false),
+            Self::Web(web) => return web.unsent(),
         };
         Some(sys::unsent(socket)? + usize::from(held))
     }
@@ -102,6 +107,7 @@ impl Stream {
             Self::TlsServer(tls) => tls::fingerprint_of(tls.get_ref().1.peer_certificates()),
             Self::TlsClient(tls) => tls::fingerprint_of(tls.get_ref().1.peer_certificates()),
             Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Web(web) => web.get_ref().peer_fingerprint(),
         }
     }
 
@@ -111,13 +117,18 @@ impl Stream {
             Self::TlsServer(tls) => tls.get_ref().1.protocol_version(),
             Self::TlsClient(tls) => tls.get_ref().1.protocol_version(),
             Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Web(web) => return web.get_ref().tls_version(),
         };
         version.map(tls::version_name)
     }
 
     /// Whether what is said here can be read by whoever is on the way.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::TlsServer(_) | Self::TlsClient(_))
+        match self {
+            Self::TlsServer(_) | Self::TlsClient(_) => true,
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Web(web) => web.get_ref().is_tls(),
+        }
     }
 
     /// Two halves for one task; a half is never held while waiting.
@@ -135,6 +146,7 @@ macro_rules! forward {
             Stream::TlsServer(inner) => Pin::new(inner.as_mut()).$call($context $(, $argument)?),
             Stream::TlsClient(inner) => Pin::new(inner.as_mut()).$call($context $(, $argument)?),
             Stream::Unix(inner) => Pin::new(inner).$call($context $(, $argument)?),
+            Stream::Web(inner) => Pin::new(inner.as_mut()).$call($context $(, $argument)?),
         }
     };
 }

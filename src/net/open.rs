@@ -174,7 +174,7 @@ pub async fn probe(sockets: &[Planned], options: Options) -> Result<(), ListenEr
             addr.set_port(0);
             Some(Planned {
                 place: Place::Ip(addr),
-                scheme: planned.scheme,
+                manner: planned.manner,
             })
         }
         _ => None,

@@ -35,7 +35,7 @@ async fn open_there(
 fn listen(host: ListenHost) -> Listen {
     Listen {
         written: "as written".to_owned(),
-        scheme: Scheme::Insecure,
+        manner: Scheme::Insecure.into(),
         host,
     }
 }
@@ -50,7 +50,8 @@ fn v4(port: u16) -> Listen {
 
 fn planned(place: Place) -> Planned {
     let scheme = Scheme::Insecure;
-    Planned { place, scheme }
+    let manner = scheme.into();
+    Planned { place, manner }
 }
 
 async fn open_all(listens: &[Listen]) -> Result<Vec<Listener>, String> {
@@ -521,7 +522,7 @@ async fn a_socket_from_systemd_for_ipv6_alone_is_warned_about() {
     // A sibling on the same port serves the others, wherever it came from.
     let v4 = Planned {
         place: Place::Ip((Ipv4Addr::UNSPECIFIED, port).into()),
-        scheme: Scheme::Insecure,
+        manner: Scheme::Insecure.into(),
     };
     let (_, warnings) = open_on(&host, &plan, &[v4], options()).await.unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 
 use super::peer::is_loopback;
 use super::systemd::{Passed, Sockets};
-use crate::config::{Listen, ListenHost, Scheme};
+use crate::config::{Listen, ListenHost, Manner, Scheme};
 
 /// One socket to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// What it is bound to.
     pub place: Place,
-    /// How connections on it are protected.
-    pub scheme: Scheme,
+    /// What is spoken on it.
+    pub manner: Manner,
 }
 
 /// What a socket is bound to.
@@ -168,6 +168,17 @@ pub enum PlanError {
         /// The address.
         ip: IpAddr,
     },
+    /// The same for `ws://`.
+    #[error(
+        "cannot listen on {listen}: ws:// is for loopback and unix sockets, and this is {ip}; use wss://, or say \
+         ws+insecure:// if clear text is meant"
+    )]
+    ClearWeb {
+        /// As written.
+        listen: String,
+        /// The address.
+        ip: IpAddr,
+    },
 }
 
 /// What a plan needs to know about the host.
@@ -203,7 +214,7 @@ impl Names for LookedUp<'_> {
 /// One socket, with what the file wrote.
 struct Wanted<'a> {
     place: Place,
-    scheme: Scheme,
+    manner: Manner,
     written: &'a str,
     v6only: bool,
 }
@@ -225,7 +236,7 @@ pub fn plan(listens: &[Listen], names: &dyn Names) -> Result<Vec<Planned>, Vec<P
             .find(|old| old.place == new.place && !is_any_port(&new.place))
         {
             None => kept.push(new),
-            Some(old) if old.scheme == new.scheme && old.v6only == new.v6only => {}
+            Some(old) if old.manner == new.manner && old.v6only == new.v6only => {}
             Some(old) => errors.push(PlanError::Duplicate {
                 first: old.written.to_owned(),
                 second: new.written.to_owned(),
@@ -253,7 +264,7 @@ pub fn plan(listens: &[Listen], names: &dyn Names) -> Result<Vec<Planned>, Vec<P
         };
         Planned {
             place,
-            scheme: one.scheme,
+            manner: one.manner,
         }
     });
     Ok(sockets.collect())
@@ -298,21 +309,25 @@ fn expand<'a>(listen: &'a Listen, names: &dyn Names) -> Result<Vec<Wanted<'a>>, 
         .iter()
         .filter_map(Place::addr)
         .find(|addr| !is_loopback(addr.ip()));
-    if let (Scheme::Local, Some(addr)) = (listen.scheme, exposed) {
-        return Err(PlanError::ClearText {
-            listen: written.to_owned(),
-            ip: addr.ip(),
+    if let (Scheme::Local, Some(addr)) = (listen.manner.scheme, exposed) {
+        let (web, ip) = (listen.manner.web, addr.ip());
+        let listen = written.to_owned();
+        return Err(match web {
+            true => PlanError::ClearWeb { listen, ip },
+            false => PlanError::ClearText { listen, ip },
         });
     }
-    let scheme = listen.scheme;
+    let manner = listen.manner;
     Ok(places
         .into_iter()
         .map(|place| Wanted {
             // Who reaches a unix socket is on this machine.
-            scheme: if place.addr().is_some() {
-                scheme
-            } else {
-                Scheme::Local
+            manner: Manner {
+                scheme: match place.addr() {
+                    Some(_) => manner.scheme,
+                    None => Scheme::Local,
+                },
+                ..manner
             },
             place,
             written,

@@ -36,7 +36,7 @@ impl Names for Host {
 fn listen(written: &str, scheme: Scheme, host: ListenHost) -> Listen {
     Listen {
         written: written.to_owned(),
-        scheme,
+        manner: scheme.into(),
         host,
     }
 }
@@ -213,7 +213,11 @@ fn sockets_from_systemd_are_taken_by_name() {
         .collect();
     assert_eq!(addrs, ["[::]:6667", "127.0.0.1:7000"]);
     let unix = plan(&[systemd("carom", Scheme::Tls)], &Host).unwrap();
-    assert_eq!(unix[0].scheme, Scheme::Local, "a unix socket has no TLS");
+    assert_eq!(
+        unix[0].manner.scheme,
+        Scheme::Local,
+        "a unix socket has no TLS"
+    );
     let text = "error: cannot listen on as written: systemd passed no socket named \"irc\", but \"six\", \"two\", \
                 \"two\", \"carom.socket\"; start carom by its socket unit, with FileDescriptorName=irc in it";
     assert_eq!(planned(&[systemd("irc", Scheme::Tls)]), [text]);

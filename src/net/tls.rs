@@ -37,6 +37,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const ROOTS_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The application protocol of IRC; clients that ask for none are welcome, those that ask for another are not.
 const ALPN: &[u8] = b"irc";
+/// That of web clients.
+const ALPN_WEB: &[u8] = b"http/1.1";
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,8 @@ pub struct Acceptor {
 #[derive(Clone)]
 struct Identity {
     config: Arc<ServerConfig>,
+    /// For web clients. It asks for no certificate: a browser would show it for any page that asks it to connect.
+    web: Arc<ServerConfig>,
     fingerprint: Fingerprint,
 }
 
@@ -117,11 +121,14 @@ impl Acceptor {
     }
 
     /// Does the handshake, within 10 s. Streams that are not plain TCP come back as they are.
-    pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
+    /// `web`: of a web client.
+    pub async fn accept(&self, stream: Stream, web: bool) -> io::Result<Stream> {
         let Stream::Tcp(tcp) = stream else {
             return Ok(stream);
         };
-        let handshake = TlsAcceptor::from(self.identity().config).accept(tcp);
+        let identity = self.identity();
+        let config = if web { identity.web } else { identity.config };
+        let handshake = TlsAcceptor::from(config).accept(tcp);
         match timeout(HANDSHAKE, handshake).await {
             Ok(done) => Ok(Stream::TlsServer(Box::new(done?))),
             Err(_) => Err(io::Error::new(
@@ -154,19 +161,28 @@ impl Identity {
         let judge = ClientJudge {
             algorithms: provider.signature_verification_algorithms,
         };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("ring knows TLS 1.2 and 1.3")
+            .expect("ring knows TLS 1.2 and 1.3");
+        let wrong = |error: rustls::Error| TlsError::Pair {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            reason: pair_words(&error),
+        };
+        let mut web = builder
+            .clone()
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(wrong)?;
+        web.alpn_protocols = vec![ALPN_WEB.to_vec()];
+        let mut config = builder
             .with_client_cert_verifier(Arc::new(judge))
             .with_single_cert(chain, key)
-            .map_err(|error| TlsError::Pair {
-                certificate: tls.certificate.clone(),
-                key: tls.key.clone(),
-                reason: pair_words(&error),
-            })?;
+            .map_err(wrong)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self {
             config: Arc::new(config),
+            web: Arc::new(web),
             fingerprint,
         })
     }

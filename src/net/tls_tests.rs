@@ -89,7 +89,7 @@ async fn shake_with(
     connector: &Connector,
 ) -> (io::Result<Stream>, Result<Stream, Fault>) {
     let (server, client) = tcp_pair().await;
-    tokio::join!(acceptor.accept(Stream::Tcp(server)), async {
+    tokio::join!(acceptor.accept(Stream::Tcp(server), false), async {
         let tls = connector.connect("irc.test", client).await?;
         Ok(Stream::TlsClient(Box::new(tls)))
     })
@@ -385,7 +385,10 @@ async fn a_client_that_never_shakes_hands_is_left() {
     let tls = papers.server(&named("irc.test"), None);
     let acceptor = Acceptor::open(&tls, "irc.test").unwrap();
     let (server, _client) = tcp_pair().await;
-    let error = acceptor.accept(Stream::Tcp(server)).await.unwrap_err();
+    let error = acceptor
+        .accept(Stream::Tcp(server), false)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 }
 
