@@ -1,5 +1,5 @@
-//! Where clients come in: both families on every kind of listener, who is let in, what proxies say, sockets from
-//! systemd, and all of it changed while clients are attached.
+//! Where clients come in: both families on every kind of listener, web clients, who is let in, what proxies say, sockets
+//! from systemd, and all of it changed while clients are attached.
 
 // Helpers are parts of tests, although not marked as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -7,6 +7,8 @@
 #[path = "listen/proxies.rs"]
 mod proxies;
 mod support;
+#[path = "listen/web.rs"]
+mod web;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;

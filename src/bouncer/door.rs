@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::{Manner, Scheme};
@@ -80,6 +81,10 @@ impl Door {
         };
         let client = match self.header(tcp).await? {
             Ok(client) => client.map(Peer::from_accept),
+            // Proxies of web clients may say it in HTTP.
+            Err(ProxyError::NoHeader) if manner.web => {
+                return self.forwarded(stream, proxy, manner).await;
+            }
             Err(error) => {
                 self.shared.counters.refused.add("proxy_header");
                 if let Some(untold) = self.complaints.proxies.may_tell() {
@@ -97,6 +102,34 @@ impl Door {
         } else {
             self.turn_away(&stream, &peer, manner)
         }
+    }
+
+    /// Reads a web client's request, in which its proxy says whom it speaks for.
+    async fn forwarded(
+        &self,
+        stream: Stream,
+        proxy: Peer,
+        manner: Manner,
+    ) -> Option<(Stream, Peer)> {
+        let shared = &self.shared;
+        let ticket = shared.auth.gate.admit(None, crate::clock().ticks).ok()?;
+        let handshakes = downstream::handshakes(stream, &proxy, manner, shared);
+        let upgraded = tokio::select! {
+            upgraded = timeout(shared.limits.register_timeout, handshakes) => upgraded.ok()??,
+            () = ticket.ousted() => return None,
+        };
+        let client = self.access.client_of(&upgraded.forwarded);
+        let client = client.map(|ip| Peer::from_accept((ip, 0).into()));
+        if let Some(client) = &client {
+            debug!("{proxy} speaks for {client}");
+        }
+        let peer = client.unwrap_or(proxy);
+        if self.access.admits(&peer) {
+            return Some((upgraded.stream, peer));
+        }
+        self.turn_away(&upgraded.stream, &peer, manner);
+        downstream::refuse(upgraded.stream, manner, NOT_YOU).await;
+        None
     }
 
     /// The header counts among all that have not logged in, but not against the proxy's address. `None`: this connection

@@ -188,6 +188,7 @@ fn shared(
         limits: config.limits.clone(),
         acceptor,
         origins: config.server.websocket_origins.clone(),
+        complaints: Arc::default(),
         lobbies: Arc::new(move |user| {
             let lobbies = lobbies.clone();
             Box::pin(async move { lobbies.lobby(&user).await })

@@ -14,7 +14,7 @@ use crate::config::overlay::{Authority, Change};
 use crate::config::{Manner, Pin, Scheme};
 use crate::directory::User;
 use crate::mailbox::{NetworkHandle, Running};
-use crate::net::upgrade::{self, Refusal};
+use crate::net::upgrade::{self, Refusal, UpgradeError, Upgraded};
 use crate::net::{Fingerprint, LineReader, Peer, ReadHalf, Stream, WriteHalf};
 use crate::state::login::{Login, Named, Step};
 use crate::state::login_name::{Claim, LoginName};
@@ -72,16 +72,22 @@ impl Connection {
 }
 
 /// Turns somebody away before anything was read. In TLS nobody would understand a word.
-pub(super) async fn refuse(mut stream: Stream, manner: Manner, reason: &str) {
+pub async fn refuse(mut stream: Stream, manner: Manner, reason: &str) {
     match (manner.scheme, manner.web) {
+        _ if matches!(stream, Stream::Web(_)) => Connection::new(stream).close(reason).await,
         (Scheme::Tls, _) => {}
         (_, true) => upgrade::send_off(&mut stream, &Refusal::NotNow(reason.into())).await,
         (_, false) => Connection::new(stream).close(reason).await,
     }
 }
 
-/// Makes the handshakes that come before lines of IRC.
-async fn open(stream: Stream, peer: &Peer, manner: Manner, shared: &Shared) -> Option<Stream> {
+/// Makes the handshakes that come before lines of IRC; they may have been made before.
+pub async fn handshakes(
+    stream: Stream,
+    peer: &Peer,
+    manner: Manner,
+    shared: &Shared,
+) -> Option<Upgraded> {
     let stream = match (&shared.acceptor, manner.scheme) {
         (Some(acceptor), Scheme::Tls) => match acceptor.accept(stream, manner.web).await {
             Ok(stream) => stream,
@@ -93,12 +99,18 @@ async fn open(stream: Stream, peer: &Peer, manner: Manner, shared: &Shared) -> O
         },
         _ => stream,
     };
-    if !manner.web {
-        return Some(stream);
+    if !manner.web || matches!(stream, Stream::Web(_)) {
+        let forwarded = Vec::new();
+        return Some(Upgraded { stream, forwarded });
     }
     match upgrade::accept(stream, &shared.origins).await {
-        Ok(upgraded) => Some(upgraded.stream),
+        Ok(upgraded) => Some(upgraded),
         Err(error) => {
+            if let UpgradeError::Refused(refusal @ Refusal::Origin(_)) = &error
+                && let Some(untold) = shared.complaints.may_tell()
+            {
+                warn!("{peer}: {refusal}{untold}");
+            }
             debug!(%peer, %error, "no WebSocket");
             shared.counters.refused.add("websocket");
             None
@@ -117,7 +129,7 @@ pub(super) async fn enter(
 ) -> Option<(Connection, Entered)> {
     let mut must_go = std::pin::pin!(must_go);
     let stream = tokio::select! {
-        stream = open(stream, &peer, manner, shared) => stream?,
+        upgraded = handshakes(stream, &peer, manner, shared) => upgraded?.stream,
         _ = &mut must_go => return None,
     };
     let certificate = stream.peer_fingerprint();

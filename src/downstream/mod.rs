@@ -28,6 +28,7 @@ use crate::directory::{Counted, Directory, User};
 use crate::history::{self, EntryId, MissedTarget};
 use crate::mailbox::{Arrival, BouncerHandle, CREDIT, NetworkHandle, Running, ToNetwork};
 use crate::metrics::Counters;
+use crate::net::seldom::Seldom;
 use crate::net::{Acceptor, Peer, Stream};
 use crate::outbox::Outbox;
 use crate::state::login::Login;
@@ -38,6 +39,7 @@ use ledger::Ledger;
 use reader::Reader;
 use writer::Writer;
 
+pub use enter::{handshakes, refuse};
 pub use service::{Caller, run as run_command};
 
 /// After QUIT the client may take so long to close.
@@ -60,6 +62,8 @@ pub struct Shared {
     pub acceptor: Option<Acceptor>,
     /// Whose pages may talk to web listeners.
     pub origins: Origins,
+    /// Of pages that may not.
+    pub complaints: Arc<Seldom>,
     /// Starts a lobby that does not run yet.
     pub lobbies: Lobbies,
     /// Changes what is configured.
@@ -111,7 +115,7 @@ pub async fn serve(stream: Stream, peer: Peer, manner: Manner, shared: Arc<Share
                 Refusal::TooMany => "too_many",
                 Refusal::TooFast { .. } => "too_fast",
             });
-            return enter::refuse(stream, manner, &refusal.to_string()).await;
+            return refuse(stream, manner, &refusal.to_string()).await;
         }
     };
     // From now on, however much is said.

@@ -379,6 +379,7 @@ mod tests {
             limits,
             acceptor: None,
             origins: Default::default(),
+            complaints: Arc::default(),
             lobbies: Arc::new(|_| Box::pin(std::future::ready(None))),
             bouncer: crate::mailbox::BouncerHandle::new().0,
             present: watch::Sender::new(0),

@@ -21,7 +21,7 @@ pub enum Entry {
     Refused,
     /// It is who it is.
     Direct,
-    /// It must say in a PROXY header whom it speaks for.
+    /// It must say in a PROXY header, or as a web client's proxy in HTTP, whom it speaks for.
     Proxied,
 }
 
@@ -49,6 +49,14 @@ impl Access {
     pub fn admits(&self, peer: &Peer) -> bool {
         let Some(ip) = peer.ip() else { return true };
         !self.denies(peer) && (self.allow.is_empty() || self.allow.contains(ip))
+    }
+
+    /// Whom the nearest proxy speaks for, when each of a row of them has added whom it had before it: the last who is
+    /// no proxy of ours. What stands in front of it, anybody could have written.
+    pub fn client_of(&self, forwarded: &[IpAddr]) -> Option<IpAddr> {
+        let is_client = |ip: &&IpAddr| !self.proxies.contains(**ip);
+        let client = forwarded.iter().rev().find(is_client);
+        client.or(forwarded.first()).copied()
     }
 
     fn denies(&self, peer: &Peer) -> bool {
@@ -214,6 +222,27 @@ mod tests {
                 expected,
                 "{who}"
             );
+        }
+    }
+
+    #[test]
+    fn a_client_is_the_last_that_is_no_proxy() {
+        let access = access("", "", "loopback 10.0.0.0/8");
+        let rows: [(&[&str], Option<&str>); 6] = [
+            (&[], None),
+            (&["192.0.2.1"], Some("192.0.2.1")),
+            (&["192.0.2.1", "10.0.0.1", "::1"], Some("192.0.2.1")),
+            (
+                &["203.0.113.9", "2001:db8::1", "10.0.0.1"],
+                Some("2001:db8::1"),
+            ),
+            (&["192.0.2.1", "203.0.113.9"], Some("203.0.113.9")),
+            (&["10.0.0.2", "10.0.0.1"], Some("10.0.0.2")),
+        ];
+        for (forwarded, expected) in rows {
+            let ips: Vec<IpAddr> = forwarded.iter().map(|ip| ip.parse().unwrap()).collect();
+            let client = access.client_of(&ips).map(|ip| ip.to_string());
+            assert_eq!(client.as_deref(), expected, "{forwarded:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -17,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::in_time;
 use super::talk::{Chunks, Hook, Reaction, Stream, Talk, command_of};
 use super::tls::{self, Identity};
+use super::web;
 
 /// A client. See [`Talk`] for what can be said and waited for.
 pub struct Client {
@@ -78,6 +80,41 @@ impl Client {
             .await
             .unwrap();
         Self::start(Box::new(stream))
+    }
+
+    /// Connects as a web client that wants `protocol`, in clear text or, given a configuration, with TLS.
+    pub async fn connect_web(
+        addr: SocketAddr,
+        protocol: &str,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Self {
+        let stream = in_time("connecting", TcpStream::connect(addr))
+            .await
+            .unwrap();
+        stream.set_nodelay(true).unwrap();
+        let Some(config) = tls else {
+            return Self::over_web(Box::new(stream), protocol, "").await;
+        };
+        let name = ServerName::from(addr.ip());
+        let connecting = TlsConnector::from(config).connect(name, stream);
+        let stream = in_time("the TLS handshake", connecting).await.unwrap();
+        Self::over_web(Box::new(stream), protocol, "").await
+    }
+
+    /// A web client on a connection, with these headers more in its request.
+    pub async fn over_web(mut stream: Box<dyn Stream>, protocol: &str, more: &str) -> Self {
+        let asked = web::request(&format!("Sec-WebSocket-Protocol: {protocol}\r\n{more}"));
+        let answer = web::ask(&mut stream, &asked).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(
+            answer.contains("\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+            "{answer}"
+        );
+        let kind = match protocol {
+            "binary.ircv3.net" => web::BINARY,
+            _ => web::TEXT,
+        };
+        Self::start(Box::new(web::lines(stream, kind)))
     }
 
     /// Connects to a unix socket.

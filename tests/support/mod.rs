@@ -13,6 +13,7 @@ pub mod scram;
 pub mod script;
 pub mod talk;
 pub mod tls;
+pub mod web;
 
 use std::time::Duration;
 
