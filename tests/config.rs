@@ -346,6 +346,15 @@ fn who_may_come_in_becomes_a_value() {
     assert_eq!(hosts[0], (Scheme::Tls, &systemd("irc")));
     assert_eq!(hosts[1], (Scheme::Local, &systemd("local")));
     assert!(config.dial.freebind);
+    let manners: Vec<_> = server.listen[2..]
+        .iter()
+        .map(|one| one.manner.as_str())
+        .collect();
+    assert_eq!(manners, ["ircs", "wss", "ws", "ws"]);
+    assert_eq!(hosts[3].1.port(), Some(443));
+    let origins = &server.websocket_origins;
+    assert!(origins.admit(Some("https://chat.example.org"), None));
+    assert!(!origins.admit(Some("https://example.net"), Some("example.net")));
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert!(server.allow.contains(ip("192.0.2.7")));
     assert!(server.deny.contains(ip("2001:db8::7")));

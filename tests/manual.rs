@@ -317,6 +317,8 @@ fn conformance_page() -> String {
         "# Conformance\n\n\
          What carom speaks. This page is written by a test from the tables in `src/state` and `src/wire/caps.rs`; \
          `BLESS=1 cargo test --test manual` writes it anew.\n\n\
+         Clients are spoken to in lines, over TCP, TLS and unix sockets, or in the messages of a WebSocket \
+         (https://ircv3.net/specs/extensions/websocket: `text.ircv3.net`, `binary.ircv3.net`); servers in lines.\n\n\
          ## Capabilities\n\n\
          *Always*: clients are offered it whatever the server can. *Passed*: they are offered it while the server has \
          it. *Used*: carom asks servers for it, itself.\n\n\
