@@ -103,7 +103,8 @@ pub async fn handshakes(
         let forwarded = Vec::new();
         return Some(Upgraded { stream, forwarded });
     }
-    match upgrade::accept(stream, &shared.origins).await {
+    // On the heap, for the sake of all that are no web clients.
+    match Box::pin(upgrade::accept(stream, &shared.origins)).await {
         Ok(upgraded) => Some(upgraded),
         Err(error) => {
             if let UpgradeError::Refused(refusal @ Refusal::Origin(_)) = &error

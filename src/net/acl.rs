@@ -56,7 +56,7 @@ impl Access {
     pub fn client_of(&self, forwarded: &[IpAddr]) -> Option<IpAddr> {
         let is_client = |ip: &&IpAddr| !self.proxies.contains(**ip);
         let client = forwarded.iter().rev().find(is_client);
-        client.or(forwarded.first()).copied()
+        client.or_else(|| forwarded.first()).copied()
     }
 
     fn denies(&self, peer: &Peer) -> bool {

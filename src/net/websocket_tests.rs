@@ -327,7 +327,7 @@ async fn text_is_made_utf_8_and_binary_is_left_alone() {
         (
             Kind::Text,
             TEXT,
-            &"PRIVMSG #a :caf\u{fffd} \u{fffd}\u{fffd} \u{fffd}".as_bytes()[..],
+            "PRIVMSG #a :caf\u{fffd} \u{fffd}\u{fffd} \u{fffd}".as_bytes(),
         ),
         (
             Kind::Binary,
