@@ -66,6 +66,12 @@ impl Host {
         })
     }
 
+    /// The interface on whose link all of a prefix is: its neighbours ask there for each address of it.
+    pub(super) fn link_of(&self, ip: Ipv6Addr) -> Option<&str> {
+        let on_link = |own: &&Inet6| own.device != "lo" && own.has_on_link(ip);
+        self.v6.iter().find(on_link).map(|own| own.device.as_str())
+    }
+
     /// Addresses by which others can reach it: not loopback, not link-local, ready for use.
     pub(super) fn reachable(&self) -> Vec<IpAddr> {
         let v6 = self

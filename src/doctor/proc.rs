@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(super) struct Inet6 {
     pub(super) ip: Ipv6Addr,
     pub(super) device: String,
+    /// How many bits it shares with all on its link.
+    prefix: u8,
     flags: u8,
 }
 
@@ -28,6 +30,12 @@ impl Inet6 {
         self.flags & 0x20 != 0
     }
 
+    /// Whether another address is one of its link.
+    pub(super) fn has_on_link(&self, ip: Ipv6Addr) -> bool {
+        let differ = (u128::from(self.ip) ^ u128::from(ip)).leading_zeros();
+        self.prefix > 0 && differ >= u32::from(self.prefix)
+    }
+
     /// Not usable yet.
     pub(super) fn is_tentative(&self) -> bool {
         self.flags & 0x40 != 0
@@ -39,9 +47,15 @@ pub(super) fn if_inet6(text: &str) -> Vec<Inet6> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let ip = hex_ipv6(words.next()?)?;
-        let flags = u8::from_str_radix(words.nth(3)?, 16).ok()?;
+        let prefix = u8::from_str_radix(words.nth(1)?, 16).ok()?;
+        let flags = u8::from_str_radix(words.nth(1)?, 16).ok()?;
         let device = words.next()?.to_owned();
-        Some(Inet6 { ip, device, flags })
+        Some(Inet6 {
+            ip,
+            device,
+            prefix,
+            flags,
+        })
     };
     text.lines().filter_map(line).collect()
 }

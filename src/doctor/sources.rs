@@ -72,7 +72,24 @@ fn judge(report: &mut Report, source: Source, dial: &Dial, host: &Host) {
         );
     } else {
         report.info(format!("{written} is this host's as a whole"));
+        neighbours(report, ip, &written, host);
     }
+}
+
+/// On a link its neighbours ask for the owner of each address, and the kernel answers for those of interfaces alone.
+fn neighbours(report: &mut Report, ip: IpAddr, written: &str, host: &Host) {
+    let IpAddr::V6(ip) = ip else { return };
+    let Some(device) = host.link_of(ip) else {
+        return;
+    };
+    report.warn(
+        format!(
+            "{written} is on the link of {device}, where the router asks for each of its addresses and nobody answers"
+        ),
+        format!(
+            "have ndppd answer on {device} for {written}, or have the router send it here as a route"
+        ),
+    );
 }
 
 #[cfg(test)]
@@ -85,7 +102,10 @@ mod tests {
         let host = Host {
             has_proc: true,
             v6: if_inet6("20010db8000000000000000000000005 02 40 00 80 eth0\n"),
-            local_v6: vec![("2001:db8:bb::".parse().unwrap(), 64)],
+            local_v6: vec![
+                ("2001:db8:bb::".parse().unwrap(), 64),
+                ("2001:db8::aa:0:0:0".parse().unwrap(), 80),
+            ],
             ..Host::default()
         };
         let dial = Dial {
@@ -128,6 +148,23 @@ mod tests {
         assert!(
             said(elsewhere, true, other).contains("ip -6 route add local 2001:db8:cc::/64 dev lo")
         );
+    }
+
+    #[test]
+    fn a_prefix_on_a_link_wants_somebody_who_answers_for_it() {
+        let other = Some(address("192.0.2.5"));
+        let part = Source::Prefix("2001:db8::aa:0:0:0".parse().unwrap(), 80);
+        let text = said(part, true, other);
+        let (well, hint) = text.split_once('\n').unwrap();
+        assert_eq!(
+            well,
+            "info: source: 2001:db8:0:0:aa::/80 is this host's as a whole"
+        );
+        assert!(
+            hint.starts_with("warning: source: 2001:db8:0:0:aa::/80 is on the link of eth0"),
+            "{hint}"
+        );
+        assert!(hint.contains("ndppd answer on eth0"), "{hint}");
     }
 
     #[test]

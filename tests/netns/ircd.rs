@@ -27,6 +27,8 @@ pub enum Mode {
     Reset,
     /// TLS, and then `ERROR`.
     Error,
+    /// It talks at once, but has registered nobody before so long.
+    Late(Duration),
 }
 
 /// Something that happened.
@@ -118,7 +120,7 @@ async fn talk(
         Mode::Close => return Ok(()),
         Mode::Reset => return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
         Mode::Hang => std::future::pending().await,
-        Mode::Well | Mode::Silent | Mode::Error => {}
+        Mode::Well | Mode::Silent | Mode::Error | Mode::Late(_) => {}
     }
     let mut stream = BufReader::new(acceptor.accept(stream).await?);
     if mode == Mode::Error {
@@ -143,6 +145,9 @@ async fn talk(
                 continue;
             }
             ["USER", ..] => {
+                if let Mode::Late(wait) = mode {
+                    tokio::time::sleep(wait).await;
+                }
                 format!(":irc.test 001 {nick} :Welcome\r\n:irc.test 422 {nick} :No MOTD\r\n")
             }
             ["PING", token, ..] => format!(":irc.test PONG irc.test {token}\r\n"),
