@@ -509,6 +509,11 @@ fn check_finds_broken_paths() {
         "{said}"
     );
 
+    lab.ip("b", "route change default via 2001:db8:1::1 mtu 1400\n");
+    let said = checked(&lab, "ircs://[::]");
+    assert!(said.contains(", path MTU 1400, "), "{said}");
+    lab.ip("b", "route change default via 2001:db8:1::1\n");
+
     lab.path_mtu_hole();
     assert!(checked(&lab, "ircs://[::]").contains("a path-MTU hole"));
 

@@ -10,16 +10,18 @@ use tokio::time::{Instant, timeout};
 
 use super::DEADLINE;
 use super::host::Host;
-use super::probe::{Failed, probe};
+use super::probe::{Failed, Probed, probe};
 use super::report::Report;
 use crate::config::{Config, Family, Network, Scheme, ServerAddr};
 use crate::net::resolve::{self, Resolve, ResolveError, System};
-use crate::net::{Dialer, IpVersion};
+use crate::net::{Dialer, IpVersion, Stream};
 
 /// Connections at once.
 const PARALLEL: usize = 8;
 /// Addresses of one name that are tried, per family.
 const MOST: usize = 8;
+/// What links carry that are nothing special.
+const ETHERNET: u32 = 1500;
 /// A look-up that takes longer is worth a word.
 const SLOW: u64 = 1000;
 
@@ -40,6 +42,8 @@ struct Side {
     found: usize,
     problem: Option<String>,
     millis: u64,
+    /// The narrowest path that was met, for IPv6.
+    mtu: Option<u32>,
     tried: Vec<(SocketAddr, Result<u64, Failed>)>,
 }
 
@@ -221,6 +225,13 @@ async fn addresses(
     }
 }
 
+impl Side {
+    fn note_path(&mut self, probed: &Probed) {
+        let mtu = probed.result.as_ref().ok().and_then(Stream::path_mtu);
+        self.mtu = self.mtu.into_iter().chain(mtu).min();
+    }
+}
+
 async fn connect(
     dialer: &Dialer,
     target: &Target,
@@ -237,6 +248,7 @@ async fn connect(
             Some(addr),
         )
         .await;
+        side.note_path(&probed);
         side.tried
             .push((addr, probed.result.map(|_| probed.millis)));
         // One address without a route speaks for all of its family.
@@ -348,8 +360,12 @@ fn summary(side: &Side, name: &str) -> Option<String> {
         (Some(least), Some(most)) => format!(" ({least}-{most} ms)"),
         _ => String::new(),
     };
+    let narrow = match side.mtu {
+        Some(mtu) if mtu < ETHERNET => format!(", path MTU {mtu}"),
+        _ => String::new(),
+    };
     Some(format!(
-        "{} of {} {name} ok{range}",
+        "{} of {} {name} ok{range}{narrow}",
         times.len(),
         side.found.max(side.tried.len())
     ))
@@ -461,6 +477,19 @@ mod tests {
         let text = said(&seen(slow, dead), true);
         assert!(text.contains("AAAA took 4.0 s"), "{text}");
         assert!(text.contains("answer A questions at once"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_path_is_told() {
+        let mut narrow = side(&[(V6[0], Ok(9))]);
+        for (mtu, expected) in [
+            (1480, "1 of 1 IPv6 ok (9 ms), path MTU 1480"),
+            (1500, "ok (9 ms)\n"),
+        ] {
+            narrow.mtu = Some(mtu);
+            let text = said(&seen(narrow.clone(), Side::default()), true);
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

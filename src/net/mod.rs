@@ -101,6 +101,19 @@ impl Stream {
         Some(sys::unsent(socket)? + usize::from(held))
     }
 
+    /// The largest packet that is known to fit the path, for IPv6.
+    pub fn path_mtu(&self) -> Option<u32> {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::TlsServer(tls) => tls.get_ref().0,
+            Self::TlsClient(tls) => tls.get_ref().0,
+            Self::Unix(_) => return None,
+            Self::Web(web) => return web.get_ref().path_mtu(),
+        };
+        let is_ipv6 = tcp.peer_addr().ok()?.ip().to_canonical().is_ipv6();
+        sys::path_mtu(tcp.as_fd()).filter(|_| is_ipv6)
+    }
+
     /// The certificate the peer showed, as a fingerprint.
     pub fn peer_fingerprint(&self) -> Option<Fingerprint> {
         match self {
@@ -391,6 +404,17 @@ mod tests {
         };
         let (read, (), ()) = tokio::join!(reader.read(&mut lines), write, answer);
         assert_eq!((read.unwrap(), lines), (1, vec![line(b"PONG 1")]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_path_over_ipv6_has_an_mtu() {
+        // Every link of IPv6 carries so much.
+        assert!(tcp_pair().await.0.path_mtu().unwrap() >= 1280);
+        assert_eq!(Stream::Unix(UnixStream::pair().unwrap().0).path_mtu(), None);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        assert_eq!(Stream::Tcp(client.await.unwrap()).path_mtu(), None);
     }
 
     #[tokio::test]

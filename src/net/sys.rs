@@ -45,6 +45,17 @@ pub(super) fn unsent(_socket: BorrowedFd<'_>) -> Option<usize> {
     None
 }
 
+/// The largest packet that is known to fit the path of a connected IPv6 socket.
+pub(super) fn path_mtu(socket: BorrowedFd<'_>) -> Option<u32> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return rustix::net::sockopt::ipv6_mtu(socket).ok();
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = socket;
+        None
+    }
+}
+
 /// How long data may stay unacknowledged before the connection counts as dead; keepalive does not run meanwhile. Systems
 /// without the option have their own, longer limits.
 pub(super) fn set_user_timeout(socket: &SockRef<'_>, timeout: Duration) {
