@@ -272,15 +272,21 @@ impl AsyncRead for WebSocket {
 }
 
 impl AsyncWrite for WebSocket {
+    /// Once the peer has said its last word, nothing is taken any more, and nothing fails: who reads has perhaps more of the
+    /// peer's lines to work on, and then comes to the end.
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if matches!(this.end, End::Closed(_)) {
+            return Poll::Pending;
+        }
         if !this.context.can_write() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        this.outgoing.reserve(bytes.len().min(FULL));
         if this.outgoing.len() >= FULL
             && let Poll::Ready(Err(error)) = this.poll_drain(context)
         {

@@ -233,6 +233,13 @@ async fn a_close_is_an_end_and_is_answered() {
     assert_eq!((lines, end.unwrap()), (vec![line(b"QUIT")], 0));
     // Our answer to it tells nothing.
     assert_eq!(web.unsent(), Some(0));
+    // Nothing more is taken; that is no reason to stop reading.
+    let mut web = web;
+    let written = std::future::poll_fn(|context| {
+        Poll::Ready(Pin::new(&mut web).poll_write(context, b"PING 1\r\n"))
+    });
+    assert!(written.await.is_pending());
+    web.flush().await.unwrap();
     drop(web);
     let mut bytes = Vec::new();
     // What it said after its close frame was never read.

@@ -15,7 +15,7 @@ const CLEAR: &str = "[\"ws+insecure://[::]:0\"]";
 /// One user on a network with a channel, these listeners, and more lines of `[server]`.
 async fn on_channel(listen: &str, server: &str) -> (Daemon, MockIrcd, Link) {
     let ircd = MockIrcd::start(Script::default()).await;
-    let networks = network("net", &ircd.url()) + &channel("#a");
+    let networks = network("net", &ircd.url()) + "flood = { burst = 0 }\n" + &channel("#a");
     let daemon = Daemon::start(&(config(listen, server) + &networks)).await;
     let mut link = ircd.accept().await;
     link.registered().await;
@@ -167,17 +167,49 @@ async fn a_close_frame_proves_and_a_lost_connection_does_not() {
         .is_some_and(|(opcode, _)| opcode != CLOSE)
     {}
     drop(vanishes);
-    daemon.logged_times("detached", 2).await;
+    // A page that says QUIT, and closes without waiting.
+    let mut quits = Raw::login(daemon.addr(), "quits").await;
+    link.privmsg("bob", "#a", "hello").await;
+    quits.until("PRIVMSG #a :hello").await;
+    let last = [
+        web::frame(TEXT, true, b"QUIT :bye"),
+        web::frame(CLOSE, true, &1001u16.to_be_bytes()),
+    ];
+    quits.0.write_all(&last.concat()).await.unwrap();
+    while quits.hear().await.is_some() {}
+    daemon.logged_times("detached", 3).await;
     link.privmsg("bob", "#a", "end").await;
-    let mut closed = Raw::login(daemon.addr(), "closes").await;
-    let again = closed.until("end").await;
-    assert!(
-        !again.iter().any(|line| line.contains("hello")),
-        "{again:?}"
-    );
+    for name in ["closes", "quits"] {
+        let mut closed = Raw::login(daemon.addr(), name).await;
+        let again = closed.until("end").await;
+        let hello = again.iter().filter(|line| line.contains("hello")).count();
+        // The second came when the first client had gone.
+        let expected = usize::from(name == "closes");
+        assert_eq!(hello, expected, "{name}: {again:?}");
+    }
     let mut vanished = Raw::login(daemon.addr(), "vanishes").await;
     let again = vanished.until("end").await;
     assert!(again.iter().any(|line| line.contains("hello")), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_close_is_said() {
+    const LINES: usize = 200;
+    let (daemon, _ircd, mut link) = on_channel(CLEAR, "").await;
+    let mut raw = Raw::login(daemon.addr(), "c").await;
+    let mut all = Vec::new();
+    for n in 0..LINES {
+        // Each second line is answered at once, when there is nobody to take the answer.
+        let line = format!("PRIVMSG #a :line {n}");
+        all.extend(web::frame(TEXT, true, line.as_bytes()));
+        all.extend(web::frame(TEXT, true, b"PING :there?"));
+    }
+    all.extend(web::frame(CLOSE, true, &1000u16.to_be_bytes()));
+    raw.0.write_all(&all).await.unwrap();
+    let last = format!("PRIVMSG #a :line {}", LINES - 1);
+    let said = link.until(&last).await;
+    let said = said.iter().filter(|line| line.contains("#a :line "));
+    assert_eq!(said.count(), LINES);
 }
 
 #[tokio::test]
