@@ -1,6 +1,7 @@
 //! The command line: its words and their help, what each prints and the code the process ends with. What the words do is
 //! done elsewhere: `config`, `bouncer`, `control`, `auth`.
 
+mod clients;
 mod export;
 mod init;
 mod moving;

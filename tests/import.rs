@@ -219,7 +219,9 @@ fn init(folder: &Path, arguments: &[&str], answers: &str) -> Output {
         .arg("init")
         .args(arguments)
         .args(["--config", "carom.toml"])
-        .current_dir(folder);
+        .current_dir(folder)
+        .env_remove("STATE_DIRECTORY")
+        .env("XDG_STATE_HOME", folder.join("state"));
     command
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -262,6 +264,21 @@ fn a_first_configuration_is_written_and_can_be_used() {
         password,
     ] {
         assert!(said.contains(needed), "{needed}: {said}");
+    }
+    let certificate = fs::read(folder.path().join("state/carom/certificate.pem")).unwrap();
+    let der = rustls_pemfile::certs(&mut &certificate[..])
+        .next()
+        .unwrap()
+        .unwrap();
+    let digits: Vec<String> = <sha2::Sha256 as sha2::Digest>::digest(&der)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for pin in [
+        format!("tls_fingerprint {}\n", digits.concat()),
+        format!("-tls_pinned_cert {} ", digits.join(":").to_uppercase()),
+    ] {
+        assert!(said.contains(&pin), "{pin}: {said}");
     }
     let path = folder.path().join("carom.toml");
     assert_eq!(

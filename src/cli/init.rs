@@ -1,5 +1,5 @@
 //! `carom init`: a first configuration. It asks for the few things that matter, or takes them as options; what is written has
-//! been read by the same rules as any other file; in the end it says what to type into the client.
+//! been read by the same rules as any other file; what to type into the client is told by `clients`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
+use super::clients::{self, Account};
 use super::{ConfigFile, Exit, complain, passwd, say};
 use crate::auth;
-use crate::config::{self, Config, ListenHost, Purpose, Scheme, ServerAddr};
+use crate::config::{self, Config, Purpose, ServerAddr};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -106,7 +107,20 @@ fn make(wanted: Init, path: &Path) -> anyhow::Result<Exit> {
     if let Some(password) = &answers.password {
         say(format_args!("password for {}: {password}\n", answers.user));
     }
-    say(farewell(path, &answers, &config));
+    say(format_args!(
+        "Start it:\n\n  carom run --config {}\n",
+        path.display()
+    ));
+    say(clients::settings(
+        path,
+        &config,
+        &Account {
+            user: &answers.user,
+            network: &answers.network,
+            nick: &answers.nick,
+            password: answers.password.as_deref().unwrap_or("YOUR-PASSWORD"),
+        },
+    ));
     Ok(Exit::Done)
 }
 
@@ -381,75 +395,6 @@ fn checked(path: &Path, text: &str) -> anyhow::Result<Option<Config>> {
         let _ = fs::remove_file(&draft);
     }
     outcome
-}
-
-/// What to type into which client. Settings that hold for a name hold for an address too, but for the separator.
-fn farewell(path: &Path, answers: &Answers, config: &Config) -> String {
-    let Answers {
-        user,
-        network,
-        nick,
-        ..
-    } = answers;
-    let mut listens = config.server.listen.iter();
-    let listen = listens.find(|listen| !listen.manner.web);
-    let tls = listen.is_none_or(|listen| listen.manner.scheme == Scheme::Tls);
-    let own = (config.server.name.clone(), 6697);
-    let (host, port) = match listen.map(|listen| &listen.host) {
-        Some(ListenHost::AnyIpv6 { port, .. } | ListenHost::AnyIpv4 { port }) => (own.0, *port),
-        Some(ListenHost::Address { ip, port, .. }) => (ip.to_string(), *port),
-        Some(ListenHost::Name { name, port }) => (name.clone(), *port),
-        Some(ListenHost::Unix(_) | ListenHost::Systemd(_)) | None => own,
-    };
-    let secret = answers.password.as_deref().unwrap_or("YOUR-PASSWORD");
-    let (ssl, no_ssl) = (
-        if tls { "-ssl" } else { "-nossl" },
-        if tls { "yes" } else { "no" },
-    );
-    let made = if tls && config.tls.made {
-        "\nThe certificate is made at the first start, and its fingerprint is in the log (\"certificate made\"): a client asks about it once.\n"
-    } else {
-        ""
-    };
-    let config_path = path.display();
-    format!(
-        "Start it:
-
-  carom run --config {config_path}
-{made}
-Then attach, with a name of its own for each device behind the @.
-
-WeeChat (from 4.0 on write tls in the place of ssl):
-  /server add bnc {host}/{port} {ssl}
-  /set irc.server.bnc.sasl_mechanism plain
-  /set irc.server.bnc.sasl_username {user}/{network}@weechat
-  /set irc.server.bnc.sasl_password {secret}
-  /connect bnc
-
-irssi:
-  /network add -nick {nick} -sasl_mechanism PLAIN -sasl_username {user}/{network}@irssi -sasl_password {secret} bnc
-  /server add -auto{irssi_tls} -network bnc {host} {port}
-  /connect bnc
-
-HexChat, in Network List > Add > Edit:
-  Servers {host}/{plus}{port} · Use SSL: {no_ssl} · Login method SASL (username + password)
-  User name {user}/{network}@hexchat · Password {secret}
-
-Halloy, in config.toml:
-  [servers.{network}]
-  nickname = \"{nick}\"
-  server = \"{host}\"
-  port = {port}
-  use_tls = {tls}
-  [servers.{network}.sasl.plain]
-  username = \"{user}/{network}@halloy\"
-  password = \"{secret}\"
-
-Any other client, as server password: {user}/{network}@device:{secret}
-Once attached, `/msg *carom help` says what else there is.",
-        irssi_tls = if tls { " -tls" } else { "" },
-        plus = if tls { "+" } else { "" },
-    )
 }
 
 #[cfg(test)]
