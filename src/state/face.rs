@@ -95,6 +95,10 @@ impl Network {
                 false => TAGS_DENIED.to_vec(),
             });
         }
+        // Where this server sets no limit, ours holds again.
+        for change in changes.iter_mut().filter(|c| c[..] == b"-NAMELEN"[..]) {
+            *change = super::identity::namelen_token();
+        }
         self.face.isupport = isupport;
         self.face.server_modes = server_modes;
         for line in self.support_lines(&changes) {

@@ -44,8 +44,20 @@ pub(super) static IDENTITY: Feature = Feature {
     ],
 };
 
-/// The longest real name, where the server has not said how long one may be.
+/// The longest real name, where the server has not said how long one may be: known servers take 50 to 150 bytes,
+/// and SETNAME with so many fits into a line of ours and into one of the server's, whatever our mask.
 const MAX_REALNAME: usize = 150;
+
+/// `setname` asks for a limit: ours, where the server tells none.
+pub(super) fn namelen_token() -> Vec<u8> {
+    format!("NAMELEN={MAX_REALNAME}").into_bytes()
+}
+
+/// Whether the token is about that limit.
+pub(super) fn is_namelen(token: &[u8]) -> bool {
+    let key = token.strip_prefix(b"-").unwrap_or(token);
+    key.split(|b| *b == b'=').next() == Some(b"NAMELEN")
+}
 
 impl Network {
     /// A line of ours shows how others see us.
@@ -161,9 +173,8 @@ impl Network {
     /// What the server does not take now it is told on the next link.
     fn ask_setname(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let name = asked.line.param(0).unwrap_or_default();
-        let most = self.isupport().value(b"NAMELEN");
-        let most = most.and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
-        if name.is_empty() || name.len() > most.unwrap_or(MAX_REALNAME) {
+        let most = self.isupport().name_len().unwrap_or(MAX_REALNAME);
+        if name.is_empty() || name.len() > most {
             let line = LineBuilder::from(self.settings.server.as_bytes(), b"FAIL")
                 .param(b"SETNAME")
                 .param(b"INVALID_REALNAME")

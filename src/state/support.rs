@@ -6,9 +6,9 @@ use bytes::Bytes;
 use crate::config::Rate;
 use crate::wire::{Isupport, LineBuilder};
 
-use super::Network;
 use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::turn::{Audience, ClientId, Turn};
+use super::{Network, identity};
 
 pub(super) static SUPPORT: Feature = Feature {
     server: &[
@@ -130,6 +130,9 @@ impl Network {
         if !self.face.takes_tags {
             tokens.retain(|token| !super::face::is_tags_denied(token));
             tokens.push(super::face::TAGS_DENIED.to_vec());
+        }
+        if !tokens.iter().any(|token| identity::is_namelen(token)) {
+            tokens.push(identity::namelen_token());
         }
         tokens.push(SAFERATE.to_vec());
         for line in self.support_lines(&tokens) {

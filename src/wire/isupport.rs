@@ -134,6 +134,11 @@ impl Isupport {
         number(self.value(b"NICKLEN")?)
     }
 
+    /// The longest real name.
+    pub fn name_len(&self) -> Option<usize> {
+        number(self.value(b"NAMELEN")?)
+    }
+
     /// How many modes with arguments one MODE may have: 3 unless the server says more; a token without a value is no limit.
     pub fn modes_per_line(&self) -> usize {
         match self.value(b"MODES") {
@@ -197,7 +202,9 @@ impl Isupport {
     }
 
     fn told(&self) -> impl Iterator<Item = (&[u8], Vec<u8>)> {
-        let told = self.tokens.iter().filter(|(key, _)| is_told(key));
+        let means_something = |key: &[u8]| key != b"NAMELEN" || self.name_len().is_some();
+        let told = self.tokens.iter();
+        let told = told.filter(move |(key, _)| is_told(key) && means_something(key));
         told.map(|(key, value)| (key.as_ref(), self.meant(key, value)))
     }
 
