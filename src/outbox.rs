@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::history::{EntryId, Ids};
@@ -91,6 +92,26 @@ impl Outbox {
         match queue.items.back_mut() {
             Some(Item::Stored(last)) if last.last.next() == ids.first => last.last = ids.last,
             _ => queue.items.push_back(Item::Stored(ids)),
+        }
+        drop(queue);
+        self.filled.notify_one();
+    }
+
+    /// The same of lines of a batch.
+    pub fn push_stored_within(&self, ids: Ids, batch: &Bytes) {
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        match queue.items.back_mut() {
+            Some(Item::StoredWithin(last, same))
+                if same == batch && last.last.next() == ids.first =>
+            {
+                last.last = ids.last;
+            }
+            _ => queue
+                .items
+                .push_back(Item::StoredWithin(ids, batch.clone())),
         }
         drop(queue);
         self.filled.notify_one();

@@ -85,6 +85,11 @@ const WORDS: &[&str] = &[
     "\x01VERSION\x01",
     "+bklov",
     "REQ",
+    "+x",
+    "-x",
+    "+y",
+    "-y",
+    "netsplit",
     "NickServ",
     "*carom",
     "",
@@ -97,6 +102,10 @@ const SOURCES: &[&str] = &[
     ":bob!b@h ",
     ":* ",
     ":!@ ",
+    "@batch=x ",
+    "@batch=y :irc.test ",
+    "@batch=x :bob!b@h ",
+    "@batch=y :alice!al@host ",
 ];
 
 /// A network in one of its states, with two clients.
@@ -158,6 +167,7 @@ fn settle(world: &mut World) {
     });
     for client in world.clients.values() {
         assert!(client.dismissed || client.owed == 0, "{client:?}");
+        assert!(client.batches.is_empty(), "{client:?}");
     }
 }
 
@@ -236,7 +246,8 @@ fn play(world: &mut World, input: &Input, n: usize) {
         }
         Input::Wait(millis) => world.pass(Duration::from_millis(*millis)),
         Input::Attach if ids.len() < 4 => {
-            world.attach(&format!("n{n}"), "n", CapSet::default(), 302, b"zed");
+            let caps = transcript_runner::capabilities("batch").expect("caps");
+            world.attach(&format!("n{n}"), "n", caps, 302, b"zed");
         }
         Input::Attach => {}
         Input::Detach => {
@@ -341,6 +352,33 @@ fn rule_51_a_netsplit_of_five_thousand_is_told_once_to_each() {
         names.iter().filter(|name| name.starts_with('+')).count(),
         5000
     );
+    settle(&mut world);
+}
+
+#[test]
+fn rule_51_a_netsplit_in_a_batch_is_one_batch_to_each() {
+    let mut world = crowd(&["#one", "#two"], 5000);
+    let batch = transcript_runner::capabilities("batch").expect("caps");
+    for name in ["d1", "d2", "d3"] {
+        world.attach(name, name, batch, 302, b"zed");
+    }
+    world.told.clear();
+    world.hand_overs = 1_000_000;
+    receive(&mut world, "BATCH +x netsplit hub.test leaf.test");
+    for n in 0..5000 {
+        let quit = format!("@batch=x :user{n}!u@h QUIT :hub.test leaf.test");
+        receive(&mut world, &quit);
+    }
+    receive(&mut world, "BATCH -x");
+    let told = std::mem::take(&mut world.told);
+    for (name, lines) in [("a", 5000), ("c9", 5000), ("b", 5002), ("d3", 5002)] {
+        let to = format!("{name}>");
+        let own = told.iter().filter(|told| told.to == to).count();
+        assert_eq!(own, lines, "{name}");
+    }
+    let within = told.iter().filter(|t| t.to == "d1>");
+    let tagged = within.filter(|t| t.line.starts_with(b"@batch=up1 :user"));
+    assert_eq!(tagged.count(), 5000);
     settle(&mut world);
 }
 

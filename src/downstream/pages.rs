@@ -27,11 +27,6 @@ pub(super) enum Style {
 }
 
 /// A line in the form of a live one.
-pub(super) fn write_live(entry: Entry, view: View, out: &mut Vec<u8>) {
-    write_dressed(entry, view, Dress::default(), out);
-}
-
-/// A line as one of a batch.
 pub(super) fn write_dressed(entry: Entry, view: View, dress: Dress<'_>, out: &mut Vec<u8>) {
     forms::encode(&shown(entry), view, dress, out);
 }

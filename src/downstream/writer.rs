@@ -118,7 +118,8 @@ impl<'a> Writer<'a> {
                 self.view = view;
                 Ok(())
             }
-            Item::Stored(ids) => self.stored(ids).await,
+            Item::Stored(ids) => self.stored(ids, None).await,
+            Item::StoredWithin(ids, batch) => self.stored(ids, Some(&batch)).await,
             Item::More => {
                 self.write_out().await?;
                 let more = self.running.mailbox.send(ToNetwork::More(self.id));
@@ -251,7 +252,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Lines that were left in the log because the client had enough to read: in the form of live lines.
-    async fn stored(&mut self, ids: Ids) -> Result<(), Gone> {
+    async fn stored(&mut self, ids: Ids, batch: Option<&Bytes>) -> Result<(), Gone> {
+        let dress = Dress {
+            batch: batch.map(|batch| &batch[..]),
+            ..Dress::default()
+        };
         if !self.settled(ids.last).await? {
             return Ok(());
         }
@@ -270,7 +275,7 @@ impl<'a> Writer<'a> {
                 _ => ids.last,
             };
             page.into_iter()
-                .for_each(|entry| pages::write_live(entry, self.view, &mut self.buffer));
+                .for_each(|entry| pages::write_dressed(entry, self.view, dress, &mut self.buffer));
             self.ledger.gather(through);
             self.write_if_full().await?;
             first = through.next();

@@ -1,6 +1,6 @@
-//! Batches of the server are flattened: their lines are shown one by one, in order, as they come, so that
-//! a batch that never ends holds nothing back. Those that answer a labelled line are followed, and those
-//! within them: their lines are the asker's.
+//! Lines in batches of the server are shown one by one, in order, as they come, so that a batch that never ends holds
+//! nothing back. Those that answer a labelled line are followed here, and those within them: their lines are the
+//! asker's. Others are `relayed`'s.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::Cap;
 
+use super::Network;
 use super::feature::{Feature, Form, NOTHING, Offer, Rule, Source};
 use super::pending::RequestId;
 
@@ -17,7 +18,7 @@ pub(super) static BATCHES: Feature = Feature {
         Offer(Cap::ZncBatch, Source::Ours),
     ],
     server: &[
-        Rule::new(b"BATCH", 0, |_, _, _| {}),
+        Rule::new(b"BATCH", 1, Network::on_batch),
         Rule::new(b"ACK", 0, |_, _, _| {}),
     ],
     forms: &[Form {

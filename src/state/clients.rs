@@ -395,6 +395,7 @@ impl Network {
             self.monitor_upstream(turn);
             self.unsubscribe_for(&client.subscriptions, turn);
             self.replies.forget(from);
+            self.forget_relayed(from);
             self.publish(turn);
         }
     }

@@ -46,6 +46,9 @@ struct Reply {
     /// So many lines for the server are still to be dealt with.
     parts: u32,
     begun: Begun,
+    /// The type of the batch, and what it is about, where the server gave it one of its own.
+    #[serde(with = "latin1::option")]
+    named: Option<Bytes>,
 }
 
 /// What the client has seen of an answer.
@@ -68,6 +71,17 @@ impl Replies {
     pub(super) fn expect(&mut self, id: Option<ReplyId>, parts: usize) {
         if let Some(reply) = id.and_then(|id| self.open.get_mut(&id)) {
             reply.parts += u32::try_from(parts).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The answer is a batch of this type: all of it, or none.
+    pub(super) fn name(&mut self, id: Option<ReplyId>, about: &[u8]) {
+        if let Some(reply) = id.and_then(|id| self.open.get_mut(&id))
+            && reply.begun == Begun::Nothing
+            && reply.parts <= 1
+            && !about.is_empty()
+        {
+            reply.named = Some(Bytes::copy_from_slice(about));
         }
     }
 
@@ -114,6 +128,7 @@ impl Network {
             label,
             parts: 0,
             begun: Begun::Nothing,
+            named: None,
         };
         self.replies.open.insert(id, reply);
         Some(id)
@@ -166,7 +181,8 @@ impl Network {
             return;
         }
         let label = Some(reply.label.clone()).filter(|_| begun == Begun::Nothing);
-        let single = last && told == 1 && begun == Begun::Nothing;
+        let named = reply.named.clone();
+        let single = last && told == 1 && begun == Begun::Nothing && named.is_none();
         let (mut opening, worn) = if single {
             let worn = Worn { label, batch: None };
             (None, worn)
@@ -180,7 +196,7 @@ impl Network {
                 continue;
             }
             if let Some(label) = opening.take() {
-                self.open_batch(id, to, label, turn);
+                self.open_batch(id, to, label, named.as_deref(), turn);
             }
             if let Action::Deliver {
                 to: all,
@@ -223,14 +239,28 @@ impl Network {
         (!rest.is_empty()).then_some(Audience::Only(rest))
     }
 
-    fn open_batch(&self, id: ReplyId, to: ClientId, label: Bytes, turn: &mut Turn) {
+    fn open_batch(
+        &self,
+        id: ReplyId,
+        to: ClientId,
+        label: Bytes,
+        named: Option<&[u8]>,
+        turn: &mut Turn,
+    ) {
         let reference = [b"+", &batch_of(id)[..]].concat();
         let line = LineBuilder::from(self.settings.server.as_bytes(), b"BATCH").param(&reference);
         let worn = Worn {
             label: Some(label),
             batch: None,
         };
-        turn.reply(to, line.param(b"labeled-response").build(), worn);
+        let about = named.unwrap_or(b"labeled-response");
+        turn.reply(to, [&line.build()[..], b" ", about].concat().into(), worn);
+    }
+
+    fn close_batch(&self, id: ReplyId, to: ClientId, turn: &mut Turn) {
+        let reference = [b"-", &batch_of(id)[..]].concat();
+        let line = LineBuilder::from(self.settings.server.as_bytes(), b"BATCH").param(&reference);
+        turn.tell(to, line.build());
     }
 
     /// One of the lines for the server is dealt with; with the last of them the answer ends.
@@ -249,19 +279,19 @@ impl Network {
         let Some(reply) = self.replies.open.remove(&id) else {
             return;
         };
-        let server = self.settings.server.as_bytes();
-        match reply.begun {
-            Begun::Line => {}
-            Begun::Batch => {
-                let reference = [b"-", &batch_of(id)[..]].concat();
-                let line = LineBuilder::from(server, b"BATCH").param(&reference);
-                turn.tell(reply.to, line.build());
+        match (reply.begun, reply.named) {
+            (Begun::Line, _) => {}
+            (Begun::Batch, _) => self.close_batch(id, reply.to, turn),
+            (Begun::Nothing, Some(named)) => {
+                self.open_batch(id, reply.to, reply.label, Some(&named), turn);
+                self.close_batch(id, reply.to, turn);
             }
-            Begun::Nothing => {
+            (Begun::Nothing, None) => {
                 let worn = Worn {
                     label: Some(reply.label),
                     batch: None,
                 };
+                let server = self.settings.server.as_bytes();
                 turn.reply(reply.to, LineBuilder::from(server, b"ACK").build(), worn);
             }
         }
@@ -275,7 +305,7 @@ impl Network {
 }
 
 /// Whether a line has a form for such a client.
-fn is_visible(line: &Shown, view: View) -> bool {
+pub(super) fn is_visible(line: &Shown, view: View) -> bool {
     let mut out = Vec::new();
     forms::encode(line, view, Dress::default(), &mut out);
     !out.is_empty()
@@ -283,7 +313,7 @@ fn is_visible(line: &Shown, view: View) -> bool {
 
 impl Audience {
     /// Whether a client that is admitted is among them.
-    fn reaches(&self, client: ClientId) -> bool {
+    pub(super) fn reaches(&self, client: ClientId) -> bool {
         match self {
             Self::All => true,
             Self::One(one) => *one == client,

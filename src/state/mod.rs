@@ -46,6 +46,7 @@ mod read_marker;
 mod record;
 mod redaction;
 mod registration;
+mod relayed;
 mod rename;
 mod replies;
 mod routing;
@@ -98,6 +99,7 @@ use pending::Pending;
 use positions::Positions;
 use read_marker::Markers;
 use record::Recent;
+use relayed::Relayed;
 use saved::SavedChannels;
 use storage::Storage;
 use sts::Policies;
@@ -143,6 +145,7 @@ pub struct Network {
     outgoing: Outgoing,
     pending: Pending,
     replies: Replies,
+    relayed: Relayed,
     timers: Timers,
     upstream: Upstream,
     backoff: Backoff,
@@ -173,6 +176,7 @@ impl Network {
             outgoing: Outgoing::new(settings.network.flood),
             pending: Pending::default(),
             replies: Replies::default(),
+            relayed: Relayed::default(),
             timers: Timers::default(),
             upstream: Upstream::Down(Outage::default()),
             backoff: Backoff::new(seed),

@@ -31,6 +31,7 @@ impl Network {
         turn.holding = true;
         turn.answers = self.answers(received);
         self.on_line(received, turn);
+        self.show_within(received, start, turn);
         turn.holding = false;
         if let Some(answers) = turn.answers.take()
             && let Some(id) = answers.request
@@ -431,7 +432,7 @@ impl Request {
     }
 
     /// Whether one of its first parameters is this.
-    fn names(&self, what: &[u8]) -> bool {
+    pub(super) fn names(&self, what: &[u8]) -> bool {
         self.about
             .iter()
             .any(|about| about.eq_ignore_ascii_case(what))

@@ -188,6 +188,8 @@ pub enum Item {
     },
     /// Entries to read back from the log, in the form of the view in force.
     Stored(Ids),
+    /// The same, as lines of a batch that is open.
+    StoredWithin(Ids, Bytes),
     /// From here on the client sees lines so.
     View(View),
     /// Introductions go on when the writer comes here.
@@ -253,6 +255,17 @@ pub enum Action {
         entries: Option<Ids>,
         /// Its label or batch.
         worn: Worn,
+    },
+    /// A line to clients, as one of a batch that was opened for them.
+    Within {
+        /// Who gets it.
+        to: Box<[ClientId]>,
+        /// What.
+        line: Shown,
+        /// Its places in the log.
+        entries: Option<Ids>,
+        /// Their reference of the batch.
+        batch: Bytes,
     },
     /// Something else into the queue of a client.
     Put(ClientId, Item),
@@ -328,6 +341,22 @@ impl Turn {
             to,
             line,
             entries: None,
+        });
+    }
+
+    /// A line of ours in a batch that is open.
+    pub(super) fn within(&mut self, to: Box<[ClientId]>, line: Bytes, batch: Bytes) {
+        let line = Shown {
+            time: self.now.time,
+            msgid: None,
+            tags: Bytes::new(),
+            line,
+        };
+        self.push(Action::Within {
+            to,
+            line,
+            entries: None,
+            batch,
         });
     }
 

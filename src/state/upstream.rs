@@ -308,6 +308,7 @@ impl Network {
     pub(super) fn drop_link(&mut self, turn: &mut Turn) {
         self.timers.cancel_all();
         self.end_gathering(turn);
+        self.end_relayed(turn);
         self.count_policies(turn);
         self.monitor_lost(turn);
         self.drop_outgoing(turn);

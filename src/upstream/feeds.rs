@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::history::{EntryId, Ids};
@@ -83,7 +84,11 @@ impl Forms {
         self.views.clear();
     }
 
-    fn of(&mut self, line: &Shown, view: View) -> &[u8] {
+    fn of(&mut self, line: &Shown, view: View, batch: Option<&Bytes>) -> &[u8] {
+        let dress = Dress {
+            batch: batch.map(|batch| &batch[..]),
+            ..Dress::default()
+        };
         let known = self
             .views
             .iter()
@@ -91,7 +96,7 @@ impl Forms {
             .map(|(_, range)| range.clone());
         let range = known.unwrap_or_else(|| {
             let start = self.bytes.len();
-            forms::encode(line, view, Dress::default(), &mut self.bytes);
+            forms::encode(line, view, dress, &mut self.bytes);
             let range = start..self.bytes.len();
             self.views.push((view, range.clone()));
             range
@@ -170,7 +175,7 @@ impl Feeds {
         self.end_stretch();
         self.forms.clear();
         let forms = &mut self.forms;
-        let mut give = |feed: &mut Feed| feed.give(line, entries, forms);
+        let mut give = |feed: &mut Feed| feed.give(line, entries, None, forms);
         match to {
             Audience::All => self
                 .feeds
@@ -189,6 +194,23 @@ impl Feeds {
                 for id in ids {
                     _ = self.feeds.get_mut(id).map(&mut give);
                 }
+            }
+        }
+    }
+
+    /// A line to some clients, in a batch that is open for them.
+    pub(super) fn within(
+        &mut self,
+        to: &[ClientId],
+        line: &Shown,
+        entries: Option<Ids>,
+        batch: &Bytes,
+    ) {
+        self.end_stretch();
+        self.forms.clear();
+        for id in to {
+            if let Some(feed) = self.feeds.get_mut(id) {
+                feed.give(line, entries, Some(batch), &mut self.forms);
             }
         }
     }
@@ -275,16 +297,25 @@ impl Feed {
         self.run.extend_from_slice(run);
     }
 
-    fn give(&mut self, line: &Shown, entries: Option<Ids>, forms: &mut Forms) {
+    fn give(
+        &mut self,
+        line: &Shown,
+        entries: Option<Ids>,
+        batch: Option<&Bytes>,
+        forms: &mut Forms,
+    ) {
         if let Some(ids) = entries {
             self.full = self.full || self.outbox.is_full(self.run.len());
             if self.full {
                 self.flush();
-                return self.outbox.push_stored(ids);
+                return match batch {
+                    Some(batch) => self.outbox.push_stored_within(ids, batch),
+                    None => self.outbox.push_stored(ids),
+                };
             }
             self.through = Some(ids.last);
         }
-        self.run.extend_from_slice(forms.of(line, self.view));
+        self.run.extend_from_slice(forms.of(line, self.view, batch));
     }
 
     /// False: the client cannot be served any more.
@@ -355,6 +386,10 @@ mod tests {
                 format!("{run} {}", through.unwrap_or_default().0)
             }
             Item::Stored(ids) => format!("{}-{}", ids.first.0, ids.last.0),
+            Item::StoredWithin(ids, batch) => {
+                let batch = String::from_utf8_lossy(&batch).into_owned();
+                format!("{}-{} in {batch}", ids.first.0, ids.last.0)
+            }
             other => format!("{other:?}"),
         });
         items.collect()
@@ -407,6 +442,35 @@ mod tests {
         let through: u64 = items[0].rsplit(' ').next().unwrap().parse().unwrap();
         assert!(items[0].len() <= LIMIT + STRETCH + 1024);
         assert_eq!(items[1], format!("{}-200", through + 1));
+    }
+
+    #[test]
+    fn lines_of_a_batch_keep_it_when_they_are_found_in_the_log() {
+        let (mut feeds, outboxes) = feeds(2);
+        let view = View {
+            caps: [Cap::Batch].into_iter().collect(),
+        };
+        feeds.view(ClientId(1), view);
+        let both = [ClientId(1), ClientId(2)];
+        let (one, two) = (Bytes::from_static(b"up1"), Bytes::from_static(b"up2"));
+        feeds.within(&both, &line("A"), Some(ids(1, 2)), &one);
+        feeds.within(&both, &line(&"X".repeat(LIMIT)), Some(ids(3, 3)), &one);
+        feeds.within(&both, &line("B"), Some(ids(4, 4)), &one);
+        feeds.within(&both, &line("C"), Some(ids(5, 6)), &one);
+        feeds.within(&both, &line("D"), Some(ids(7, 7)), &two);
+        feeds.within(&both, &line("E"), None, &two);
+        feeds.deliver(&Audience::All, &line("F"), Some(ids(8, 8)));
+        feeds.flush();
+        let first = taken(&outboxes[0]);
+        assert!(
+            first[1].starts_with("@batch=up1 A|@batch=up1 XX"),
+            "{}",
+            &first[1][..30]
+        );
+        let rest = ["4-6 in up1", "7-7 in up2", "@batch=up2 E| 0", "8-8"];
+        assert_eq!(first[2..], rest);
+        let second = taken(&outboxes[1]);
+        assert!(second[0].starts_with("A|XX"), "{}", &second[0][..30]);
     }
 
     #[test]

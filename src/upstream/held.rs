@@ -80,13 +80,16 @@ impl Held {
 
 /// How many of these are lines that are not stored yet.
 fn lines(actions: &[Action], settled: EntryId) -> u64 {
-    let is_early = |action: &&Action| matches!(action, Action::Deliver { entries: Some(ids), .. } if ids.last > settled);
+    let is_early = |action: &&Action| {
+        matches!(action, Action::Deliver { entries: Some(ids), .. } | Action::Within { entries: Some(ids), .. }
+            if ids.last > settled)
+    };
     actions.iter().filter(is_early).count() as u64
 }
 
 fn size(action: &Action) -> usize {
     let line = match action {
-        Action::Deliver { line, .. } | Action::Reply { line, .. } => {
+        Action::Deliver { line, .. } | Action::Reply { line, .. } | Action::Within { line, .. } => {
             line.line.len() + line.tags.len()
         }
         _ => 0,

@@ -106,6 +106,12 @@ impl Task {
                     entries,
                     worn,
                 } => self.feeds.reply(to, &line, entries, &worn),
+                Action::Within {
+                    to,
+                    line,
+                    entries,
+                    batch,
+                } => self.feeds.within(&to, &line, entries, &batch),
                 Action::Put(id, item) => self.feeds.put(id, item),
                 Action::Admit(id) => self.feeds.admit(id),
                 Action::View(id, view) => self.feeds.view(id, view),

@@ -2,7 +2,7 @@
 //! plainly as it can be done, and writes down what the server and the clients are told. Between any two
 //! inputs the network is written as JSON and read back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub struct Client {
     pub dismissed: bool,
     /// Lines it has said that were not returned as credit.
     pub owed: u32,
+    /// Batches that are open.
+    pub batches: BTreeSet<Vec<u8>>,
     /// Labels it gave that were not answered, and how often it gave each.
     pub labels: BTreeMap<Vec<u8>, u32>,
     /// What was written since its last proof, in order.
@@ -285,13 +287,14 @@ impl World {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
-        use Action::{Admit, Deliver, Dismiss, Put, Record, Reply, View};
+        use Action::{Admit, Deliver, Dismiss, Put, Record, Reply, View, Within};
         for action in actions {
             let waits = matches!(
                 action,
                 Record(_)
                     | Deliver { .. }
                     | Reply { .. }
+                    | Within { .. }
                     | Put(..)
                     | Admit(_)
                     | View(..)
@@ -317,6 +320,20 @@ impl World {
                         ..Dress::default()
                     };
                     self.give(to, &line, entries, dress);
+                }
+                Within {
+                    to,
+                    line,
+                    entries,
+                    batch,
+                } => {
+                    for id in &to {
+                        let dress = Dress {
+                            batch: Some(&batch),
+                            ..Dress::default()
+                        };
+                        self.give(*id, &line, entries, dress);
+                    }
                 }
                 Put(id, item) => self.put(id, item),
                 Admit(id) => self.with(id, |client| client.admitted = true),
@@ -358,10 +375,33 @@ impl World {
             "one line: {:?}",
             escape(line)
         );
+        if let Some(label) = to.strip_suffix('>').filter(|label| !label.is_empty()) {
+            self.batched(label, line);
+        }
         self.told.push(Told {
             to: to.to_owned(),
             line: line.to_vec(),
         });
+    }
+
+    /// No client is told of a batch that it does not know, or twice of the same.
+    fn batched(&mut self, label: &str, line: &[u8]) {
+        let client = self.clients.values_mut().find(|c| c.label == label);
+        let (Some(client), Ok(parsed)) = (client, carom::wire::Line::parse(line)) else {
+            return;
+        };
+        let text = escape(line);
+        if let Some(batch) = parsed.tags().get(b"batch") {
+            assert!(client.batches.contains(&batch[..]), "not open: {text}");
+        }
+        let reference = parsed.param(0).unwrap_or_default();
+        match reference.split_first().filter(|_| parsed.is(b"BATCH")) {
+            Some((b'+', name)) => {
+                assert!(client.batches.insert(name.to_vec()), "open already: {text}");
+            }
+            Some((_, name)) => assert!(client.batches.remove(name), "not open: {text}"),
+            None => {}
+        }
     }
 
     fn record(&mut self, write: Write) {
