@@ -211,7 +211,7 @@ impl Network {
     pub(super) fn monitor_upstream(&mut self, turn: &mut Turn) {
         let mut wanted = self.monitored();
         if let Some(nick) = self
-            .sought_nick()
+            .awaited_nick()
             .filter(|_| wanted.len() < self.monitor_limit())
         {
             wanted.insert(self.name(nick));
@@ -326,7 +326,7 @@ impl Network {
         for nick in nicks(received.line.last().unwrap_or_default()) {
             let nick = nick.split(|b| *b == b'!').next().unwrap_or(nick);
             let name = self.name(nick);
-            if self.sought_nick().is_some_and(|sought| name.is(sought)) {
+            if self.awaited_nick().is_some_and(|awaited| name.is(awaited)) {
                 free = Some(name.clone());
             }
             let Some(link) = self.link_mut() else { return };

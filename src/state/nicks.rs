@@ -166,6 +166,13 @@ impl Network {
         (self.settings.network.keep_nick && !gave_up && !self.is_me(nick)).then_some(nick)
     }
 
+    /// The same, where it may be taken in the moment it is free: not where the server forced another nick on us, which
+    /// would only do so again.
+    pub(super) fn awaited_nick(&self) -> Option<&[u8]> {
+        let forced = self.link()?.tending.forced;
+        self.sought_nick().filter(|_| forced == 0)
+    }
+
     /// Under another nick than the one to have: it is tried again from time to time.
     fn watch_nick(&mut self, turn: &Turn) {
         if self.sought_nick().is_none() {
@@ -180,8 +187,8 @@ impl Network {
     /// Somebody gave up a nick: it may be ours to take.
     pub(super) fn nick_is_free(&mut self, nick: &[u8], turn: &mut Turn) {
         if self
-            .sought_nick()
-            .is_some_and(|sought| self.name(sought).is(nick))
+            .awaited_nick()
+            .is_some_and(|awaited| self.name(awaited).is(nick))
         {
             self.retry_nick(turn);
         }
