@@ -20,7 +20,7 @@ pub(super) static NAMES: Feature = Feature {
         Offer(Cap::UserhostInNames, Source::Server),
     ],
     server: &[
-        Rule::new(b"353", 4, Network::on_names),
+        Rule::new(b"353", 3, Network::on_names),
         Rule::new(b"366", 2, Network::on_end_of_names),
     ],
     client: &[Rule::new(b"NAMES", 0, Network::ask_names)],
@@ -39,10 +39,13 @@ const NO_IMPLICIT_NAMES: CapSet = CapSet::of(&[
 
 impl Network {
     fn on_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
-        let name = self.name(received.line.param(2).unwrap_or_default());
+        let Some((symbol, name, names)) = self.parts_of_names(received) else {
+            return self.on_numeric(received, turn);
+        };
+        let name = self.name(name);
         let mapping = self.mapping;
         if self.caps_of_link().has(Cap::UserhostInNames) && self.is_member(&name) {
-            self.learn_masks(received.line.param(3).unwrap_or_default());
+            self.learn_masks(names);
         }
         let Some(link) = self.link_mut() else { return };
         let room = link.has_room();
@@ -50,18 +53,34 @@ impl Network {
         let Some(channel) = link.channels.get_mut(&name).filter(|c| !c.complete) else {
             return self.on_numeric(received, turn);
         };
-        channel.symbol = received
-            .line
-            .param(1)
-            .and_then(|s| s.first().copied())
-            .unwrap_or(b'=');
-        let names = received.line.param(3).unwrap_or_default();
+        channel.symbol = symbol;
         for member in names.split(|b| *b == b' ').filter(|m| !m.is_empty()) {
             let (modes, mask) = isupport.split_prefixes(member);
             let nick = mask.split(|b| *b == b'!').next().unwrap_or_default();
             if room && channel.gathering.len() < MAX_MEMBERS && nick.len() <= MAX_NICK {
                 channel.gathering.push((Name::new(nick, mapping), modes));
             }
+        }
+    }
+
+    /// Symbol, channel and members. Some servers leave out the symbol, others write it and the channel as one.
+    pub(super) fn parts_of_names<'a>(
+        &self,
+        received: &Received<'a>,
+    ) -> Option<(u8, &'a [u8], &'a [u8])> {
+        let mut params = received.line.params().skip(1);
+        let (first, second, third) = (params.next()?, params.next()?, params.next());
+        if let Some(names) = third {
+            let symbol = first.first().copied().unwrap_or(b'=');
+            return Some((symbol, second, names));
+        }
+        let is_channel = |name: &[u8]| self.isupport().is_channel(name);
+        match first.split_first()? {
+            _ if is_channel(first) => Some((b'=', first, second)),
+            (symbol @ (b'=' | b'*' | b'@'), name) if is_channel(name) => {
+                Some((*symbol, name, second))
+            }
+            _ => None,
         }
     }
 

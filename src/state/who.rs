@@ -384,9 +384,10 @@ impl Network {
             return self.standard_notice(received);
         }
         match received.line.numeric() {
-            Some(353) if cut_prefixes || cut_hosts => self.rewrite(received, 3, |member| {
-                self.cut_member(member, cut_prefixes, cut_hosts)
-            }),
+            Some(353) if cut_prefixes || cut_hosts || received.line.param_count() < 4 => self
+                .names_form(received, |member| {
+                    self.cut_member(member, cut_prefixes, cut_hosts)
+                }),
             Some(319) if cut_prefixes => self.rewrite(received, 2, |channel| {
                 let name = channel
                     .iter()
@@ -401,6 +402,28 @@ impl Network {
             },
             _ => received.body(),
         }
+    }
+
+    /// 353 with all of its parameters, and each member in another form.
+    fn names_form(&self, received: &Received<'_>, member: impl Fn(&[u8]) -> Vec<u8>) -> Bytes {
+        let Some((symbol, channel, _)) = self.parts_of_names(received) else {
+            return received.body();
+        };
+        if received.line.param_count() >= 4 {
+            return self.rewrite(received, 3, member);
+        }
+        let line = LineBuilder::from(received.line.source(), b"353")
+            .param(received.line.param(0).unwrap_or_default())
+            .param(&[symbol])
+            .param(channel)
+            .trailing(received.line.last().unwrap_or_default())
+            .build();
+        let whole = Line::parse(&line).map(|whole| Received {
+            line: whole,
+            raw: &line,
+            lines: None,
+        });
+        whole.map_or_else(|_| line.clone(), |whole| self.rewrite(&whole, 3, member))
     }
 
     /// Which parameter of a 354 has the flags, by what was asked.
