@@ -205,6 +205,8 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     {
         return;
     }
+    let early = login.early.into_iter().rev();
+    early.for_each(|line| connection.lines.push_front(crate::wire::Framed::Line(line)));
     let ledger = Ledger::default();
     let caller = Caller {
         user: Some(user.clone()),

@@ -13,6 +13,8 @@ use super::login_name::{Claim, LoginName, from_pass, from_sasl};
 
 /// At most so many lines before login.
 const MAX_LINES: u32 = 64;
+/// At most so many lines are kept for after the login.
+const MAX_EARLY: usize = 8;
 /// At most so many tries by SASL on one connection.
 const MAX_TRIES: u32 = 3;
 /// A piece of a SASL payload that is just so long says that more follows.
@@ -89,6 +91,8 @@ pub struct Login {
     pub nick: Option<Bytes>,
     /// What it said by AWAY (pre-away); empty: that its user is there.
     pub away: Option<Bytes>,
+    /// What it asked before there was anybody to ask: dealt with once it is attached.
+    pub early: Vec<Bytes>,
     username: Option<String>,
     pass: Option<Secret>,
     payload: Option<(Mechanism, String)>,
@@ -111,6 +115,7 @@ impl Login {
             negotiating: false,
             nick: None,
             away: None,
+            early: Vec::new(),
             username: None,
             pass: None,
             payload: None,
@@ -183,6 +188,10 @@ impl Login {
             b"AWAY" if self.caps.has(Cap::PreAway) => {
                 let text = line.param(0).unwrap_or_default();
                 self.away = Some(Bytes::copy_from_slice(text));
+                Vec::new()
+            }
+            b"METADATA" if self.caps.has(Cap::Metadata) && self.early.len() < MAX_EARLY => {
+                self.early.push(Bytes::copy_from_slice(line.raw()));
                 Vec::new()
             }
             b"PING" => {

@@ -392,3 +392,28 @@ fn who_shows_no_certificate_is_not_offered_to_log_in_by_it() {
     let failed = ":carom.test 904 zed :SASL authentication failed";
     assert_eq!(told[1..], [known, failed]);
 }
+
+#[test]
+fn what_is_asked_of_metadata_before_login_waits_for_it() {
+    let mut login = Login::new("carom.test");
+    let lines = [
+        "METADATA * SUB early",
+        "CAP LS 302",
+        "CAP REQ draft/metadata-2",
+        "@label=1 METADATA * SUB soju.im/pinned soju.im/muted",
+        "JOIN :",
+    ];
+    let told: Vec<_> = lines
+        .iter()
+        .flat_map(|line| told(&mut login, line))
+        .collect();
+    let refused = told.iter().filter(|line| line.contains(" 451 "));
+    // Without the capability it is unknown, as everything else is.
+    assert_eq!(refused.count(), 2, "{told:?}");
+    let kept = [&b"@label=1 METADATA * SUB soju.im/pinned soju.im/muted"[..]];
+    assert_eq!(login.early, kept);
+    for _ in 0..20 {
+        told(&mut login, "METADATA * GET x");
+    }
+    assert_eq!(login.early.len(), MAX_EARLY);
+}

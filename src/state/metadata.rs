@@ -56,6 +56,9 @@ impl Network {
     fn ask_metadata(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         match asked.line.param(1).unwrap_or_default().to_ascii_uppercase()[..] {
             ref word if word == b"UNSUB" => self.unsubscribe(asked, turn),
+            ref word if word == b"SUB" && self.link().is_none() => {
+                self.subscribe_later(asked, turn)
+            }
             ref word if word == b"SUBS" => {
                 let client = self.clients.get(&asked.from);
                 let own = client.map(|c| c.subscriptions.clone()).unwrap_or_default();
@@ -64,6 +67,21 @@ impl Network {
             }
             _ => self.forward(asked, turn),
         }
+    }
+
+    /// Without a link: the next one is told.
+    fn subscribe_later(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
+        let wanted: Keys = keys(&asked.line, 2)
+            .map(<[u8]>::to_ascii_lowercase)
+            .collect();
+        if let Some(client) = self.clients.get_mut(&asked.from) {
+            let room = MAX_KEYS.saturating_sub(client.subscriptions.len());
+            client
+                .subscriptions
+                .extend(wanted.iter().take(room).cloned());
+        }
+        self.tell_keys(asked.from, 770, wanted.iter().map(|key| &key[..]), turn);
+        Answer::Now
     }
 
     fn tell_keys<'a>(
