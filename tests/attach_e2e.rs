@@ -310,3 +310,71 @@ async fn a_client_name_of_its_own_is_no_condition() {
     first.expect(":bob!bob@host.test PRIVMSG #a :hello").await;
     second.expect(":bob!bob@host.test PRIVMSG #a :hello").await;
 }
+
+#[tokio::test]
+async fn subscriptions_before_the_login_are_made_after_it() {
+    let script = Script {
+        caps: Some(vec!["batch", "draft/metadata-2"]),
+        ..Script::default()
+    };
+    let (daemon, _ircd, mut link) = on_channel(script).await;
+    let mut client = daemon.connect().await;
+    for line in [
+        "CAP LS 302",
+        "CAP REQ batch",
+        "CAP REQ draft/metadata-2",
+        "METADATA * SUB soju.im/pinned soju.im/muted",
+        "METADATA * SUB url",
+    ] {
+        client.send(line).await;
+    }
+    client.register("apw/net@laptop:secret").await;
+    client.send("CAP END").await;
+    client.send("METADATA * SUB colour").await;
+    client.welcomed().await;
+    link.expect("METADATA * SUB soju.im/pinned soju.im/muted")
+        .await;
+    let said = link.until("METADATA * SUB colour").await;
+    assert!(
+        said.iter().any(|line| line == "METADATA * SUB url"),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_renamed_channel_brings_what_was_said_under_its_new_name() {
+    let script = Script {
+        caps: Some(vec!["draft/channel-rename"]),
+        ..Script::default()
+    };
+    let (daemon, _ircd, mut link) = on_channel(script).await;
+    let mut client = daemon.login("apw/net@phone:secret").await;
+    client.expect("366").await;
+    client.sync().await;
+    client.send("QUIT").await;
+    client.ended().await;
+    for n in 0..300 {
+        link.send(&format!(":bob!b@h PRIVMSG #a :new {n}")).await;
+    }
+    for line in [
+        ":apw!u@h PART #a",
+        ":apw!u@h JOIN #b",
+        ":irc.test 353 apw = #b :apw bob",
+        ":irc.test 366 apw #b :End",
+        ":bob!b@h PRIVMSG #b :old",
+        "PING :stored",
+    ] {
+        link.send(line).await;
+    }
+    link.until("PONG").await;
+    let mut client = daemon.login("apw/net@phone:secret").await;
+    client
+        .expect_where("what was said", |line| line.ends_with("] old"))
+        .await;
+    link.send(":bob!b@h RENAME #b #a :why").await;
+    link.send(":bob!b@h PRIVMSG #a :end").await;
+    let told = client.texts_until("end").await;
+    let new = told.iter().filter(|text| text.contains("] new "));
+    assert_eq!(new.count(), 300, "{told:?}");
+    assert!(!told.iter().any(|text| text.contains("old")), "{told:?}");
+}

@@ -51,6 +51,8 @@ impl Writer<'_> {
             only_messages,
             timestamps: TimeStyle::None,
             own: wish.own,
+            not_by: None,
+            renamed: None,
         };
         self.read(plan, Style::History(label)).await
     }
@@ -128,6 +130,8 @@ impl Writer<'_> {
                 only_messages: play.kinds == Only::Messages,
                 timestamps: play.timestamps.clone(),
                 own: private.then(|| play.nick.clone()),
+                not_by: None,
+                renamed: None,
                 target,
             };
             let style = Style::Playback(outer.clone());

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 
-use crate::history::{Entry, Ids, Kind, Only};
+use crate::history::{Entry, EntryId, Ids, Kind, Only};
 use crate::state::forms::{self, Dress};
-use crate::state::{Page, Plan, Shown, View};
+use crate::state::{Page, Plan, Shown, View, is_said_by};
 use crate::wire::{Cap, Line, LineBuilder, Name, Timestamp};
 
 use super::enter::finished;
@@ -119,10 +119,22 @@ impl<'a> Replay<'a> {
 
     /// Writes a page. Returns what the client has once it has read it.
     pub(super) fn write(&mut self, page: Vec<Entry>, now: Timestamp, out: &mut Vec<u8>) -> Page {
-        let last = page
-            .last()
-            .filter(|_| page.len() == LINES)
-            .map(|entry| entry.id);
+        let last = page.last().filter(|_| page.len() == LINES);
+        let last = last.map(|entry| entry.id);
+        self.write_page(page, last, now, out)
+    }
+
+    /// The same, when more may follow after `last`.
+    pub(super) fn write_page(
+        &mut self,
+        mut page: Vec<Entry>,
+        last: Option<EntryId>,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> Page {
+        if let Some(name) = &self.plan.not_by {
+            page.retain(|entry| !is_said_by(&entry.tags, name));
+        }
         if !page.is_empty() || matches!(self.style, Style::History(_)) {
             self.begin(out);
         }

@@ -1,6 +1,7 @@
 //! The half that writes: works the client's queue, item by item, in order. What must be waited for (the
 //! disk, the client's socket) is waited for here, at nobody else's cost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,13 +10,13 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::clock;
-use crate::history::{EntryId, Error, Ids, Log};
+use crate::history::{Entry, EntryId, Error, Ids, Log};
 use crate::mailbox::{Running, ToNetwork};
 use crate::net::WriteHalf;
 use crate::outbox::{self, Outbox};
 use crate::state::forms::{self, Dress};
 use crate::state::{Ask, ClientId, Item, Plan, Shown, View};
-use crate::wire::LineBuilder;
+use crate::wire::{LineBuilder, Name};
 
 use super::ledger::Ledger;
 use super::networks::{self, Following};
@@ -42,6 +43,8 @@ pub(super) struct Writer<'a> {
     pub(super) buffer: Vec<u8>,
     /// How many batches it has begun.
     pub(super) batches: u64,
+    /// The last line that was replayed of each target.
+    replayed: BTreeMap<Name, EntryId>,
     /// What it was told of its networks, if it follows them.
     pub(super) following: Option<Box<Following>>,
 }
@@ -70,6 +73,7 @@ impl<'a> Writer<'a> {
             view: View::default(),
             buffer: Vec::new(),
             batches: 0,
+            replayed: BTreeMap::new(),
             following: None,
         }
     }
@@ -289,21 +293,53 @@ impl<'a> Writer<'a> {
         let server = self.shared.server.as_bytes();
         let mut replay = pages::Replay::new(plan, self.view, server, self.batches, Style::Missed);
         while let Some(range) = replay.next() {
-            let page = self.running.log.by_target(
-                &replay.plan.target,
-                range,
-                replay.kinds(),
-                pages::LINES,
-            );
-            let page = match page.await {
-                Ok(page) => page,
+            let (page, more) = match self.replayed_page(&replay, range).await {
+                Ok(read) => read,
                 Err(error) => return self.unreadable(&error),
             };
-            let proves = replay.write(page, clock().time, &mut self.buffer);
+            if let Some(last) = page.last() {
+                self.replayed.insert(replay.plan.target.clone(), last.id);
+            }
+            let proves = replay.write_page(page, more, clock().time, &mut self.buffer);
             self.ledger.gather_page(proves);
             self.write_if_full().await?;
         }
         Ok(())
+    }
+
+    /// A page of lines, and the last line that was looked at if more may follow. A target that was renamed a moment
+    /// ago is read under both names: the log may not know of it yet.
+    async fn replayed_page(
+        &self,
+        replay: &pages::Replay<'_>,
+        range: Ids,
+    ) -> Result<(Vec<Entry>, Option<EntryId>), Error> {
+        let (log, kinds) = (&self.running.log, replay.kinds());
+        let read = |target| log.by_target(target, range, kinds, pages::LINES);
+        let ends = |page: &[Entry]| {
+            page.last()
+                .filter(|_| page.len() == pages::LINES)
+                .map(|e| e.id)
+        };
+        let new = &replay.plan.target;
+        let Some(renamed) = &replay.plan.renamed else {
+            let page = read(new).await?;
+            let more = ends(&page);
+            return Ok((page, more));
+        };
+        // The old name first: what moves in between is found twice, not never.
+        let mut page = read(&renamed.old).await?;
+        let rest = read(new).await?;
+        let more = ends(&page).into_iter().chain(ends(&rest)).min();
+        page.extend(rest);
+        page.sort_by_key(|entry| entry.id);
+        page.dedup_by_key(|entry| entry.id);
+        let given = self.replayed.get(&renamed.old).copied();
+        page.retain(|entry| {
+            let is_read = more.is_none_or(|last| entry.id <= last);
+            is_read && renamed.is_due(entry.id, &entry.line, new, given.unwrap_or_default())
+        });
+        Ok((page, more))
     }
 
     /// The log cannot be read.

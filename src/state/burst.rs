@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::wire::{CapSet, LineBuilder, Name};
 
-use super::turn::{Action, Ask, ClientId, Item, Plan, Turn};
+use super::turn::{Action, Ask, ClientId, Item, Plan, Renamed, Turn};
 use super::{Network, feature};
 
 /// So much is introduced at a time.
@@ -152,6 +152,7 @@ impl Network {
         };
         let behind = self.positions.is_behind(&client.name, target);
         let position = behind.then(|| self.positions.get(&client.name, target));
+        let name = client.name.clone();
         if let Some(after) = client.introduce(target, position, head) {
             let rules = self.rules(target);
             let plan = Plan {
@@ -161,16 +162,45 @@ impl Network {
                 only_messages: rules.only_messages,
                 timestamps: rules.timestamps.clone(),
                 own: self.nick_within(target),
+                not_by: Some(name),
+                renamed: None,
             };
-            let ask = Ask::Replay(plan);
-            let item = Item::Ask {
-                ask,
-                label: None,
-                after: head,
-            };
-            turn.push(Action::Put(to, item));
+            put_replay(to, plan, turn);
         }
         told
+    }
+
+    /// A target has another name: what the client lacks of it, which may have been on its way under the old one.
+    pub(super) fn replay_renamed(
+        &mut self,
+        to: ClientId,
+        new: &Name,
+        renamed: Renamed,
+        turn: &mut Turn,
+    ) {
+        let head = self.head();
+        let Some(client) = self.clients.get_mut(&to) else {
+            return;
+        };
+        let late = renamed.late.iter().map(|(after, _)| *after);
+        let Some(after) = late.chain(renamed.own_after).min() else {
+            return;
+        };
+        let from = after.min(self.positions.get(&client.name, new));
+        client.replay_anew(new, from, (after, head));
+        let name = client.name.clone();
+        let rules = self.rules(new);
+        let plan = Plan {
+            target: new.clone(),
+            after,
+            through: head,
+            only_messages: rules.only_messages,
+            timestamps: rules.timestamps.clone(),
+            own: None,
+            not_by: Some(name),
+            renamed: Some(renamed),
+        };
+        put_replay(to, plan, turn);
     }
 
     /// JOIN, topic and names of a channel we are on; nothing of another target.
@@ -263,6 +293,15 @@ impl Network {
         self.tell_caps(to, b"DEL", lacking, turn);
         turn.push(Action::View(to, view));
     }
+}
+
+fn put_replay(to: ClientId, plan: Plan, turn: &mut Turn) {
+    let item = Item::Ask {
+        after: plan.through,
+        ask: Ask::Replay(plan),
+        label: None,
+    };
+    turn.push(Action::Put(to, item));
 }
 
 fn client_has_more(network: &Network, to: ClientId) -> bool {

@@ -17,7 +17,7 @@ use super::metadata::Keys;
 use super::multiline::Draft;
 use super::positions::{Covered, Proof};
 use super::status::ClientStatus;
-use super::turn::{Action, ClientId, Ticks, Turn, View};
+use super::turn::{Action, ClientId, Renamed, Ticks, Turn, View};
 
 /// A client that has logged in and wants to attach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +178,19 @@ impl Attached {
         head: EntryId,
     ) -> Option<EntryId> {
         self.coverage.introduce(target, position, head, self.head)
+    }
+
+    /// What it lacks when a channel gets another name, that it will not be given of itself.
+    pub(super) fn lacks(&self, old: &Name, new: &Name, new_after: Option<EntryId>) -> Renamed {
+        Renamed {
+            old: old.clone(),
+            late: self.coverage.late(old),
+            own_after: new_after.filter(|_| !self.coverage.knows(new)),
+        }
+    }
+
+    pub(super) fn replay_anew(&mut self, target: &Name, from: EntryId, late: (EntryId, EntryId)) {
+        self.coverage.replay(target, from, late);
     }
 
     /// A channel has another name.
@@ -387,8 +400,11 @@ impl Network {
     pub fn detach(&mut self, from: ClientId, proof: &Proof, turn: &mut Turn) {
         self.proved(from, proof, turn);
         if let Some(client) = self.clients.remove(&from) {
-            self.outgoing.forget(from, turn);
-            self.pending.forget(from, &client.name);
+            // With echo-message it has seen what it said once that came back.
+            let knows_own = !client.caps.has(Cap::EchoMessage);
+            let name = Some(client.name.as_str()).filter(|_| knows_own);
+            self.outgoing.forget(from, name);
+            self.pending.forget(from, name);
             self.forget_applicant(from, turn);
             self.leave_behind_away(turn);
             self.forget_strangers();

@@ -88,6 +88,27 @@ impl Coverage {
             .is_some_and(|given| !given.late.is_empty())
     }
 
+    /// What was to be replayed of a target and is not proved; nothing is kept back any more.
+    pub(super) fn late(&self, target: &Name) -> Vec<(EntryId, EntryId)> {
+        let late = self.0.get(target).map(|given| given.late.clone());
+        late.unwrap_or_default()
+    }
+
+    /// Whether lines of a target were given.
+    pub(super) fn knows(&self, target: &Name) -> bool {
+        self.0.contains_key(target)
+    }
+
+    /// Everything after `from` is given, or about to be: `late` is replayed.
+    pub(super) fn replay(&mut self, target: &Name, from: EntryId, late: (EntryId, EntryId)) {
+        let given = Given {
+            introduced: true,
+            from,
+            late: vec![late],
+        };
+        self.0.insert(target.clone(), given);
+    }
+
     /// Up to where a proof covers a target whose position is `behind`. `proved`: every live line up to its
     /// start, and the client's own lines up to its end.
     pub(super) fn covered(

@@ -4,7 +4,7 @@
 use crate::wire::{Cap, Line, Tags};
 
 use super::turn::{Shown, View};
-use super::{compound, feature};
+use super::{compound, feature, record};
 
 /// What a line wears beside its own content.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,7 +71,7 @@ fn write_tags(shown: &Shown, line: &Line<'_>, view: View, dress: Dress<'_>, out:
     for (key, value) in Tags::new(&shown.tags) {
         let wanted = match key {
             b"account" => view.caps.has(Cap::AccountTag),
-            compound::LINES => false,
+            compound::LINES | record::BY => false,
             compound::JOINED => view.caps.has(Cap::Multiline),
             _ => view.caps.has(Cap::MessageTags),
         };

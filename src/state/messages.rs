@@ -9,8 +9,8 @@ use crate::history::{EntryId, Kind, Write};
 use crate::wire::{Cap, Line, Name, Tags};
 
 use super::feature::{Answer, Asked, Feature, Form, Offer, Received, Rule, Source};
-use super::pending::{Request, RequestId, What};
-use super::record::{client_tags, own_tags, shown};
+use super::pending::{Request, RequestId, Stage, What};
+use super::record::{client_tags, own_tags, shown, tagged_by};
 use super::routing::Answers;
 use super::turn::{Action, Audience, ClientId, Shown, Turn};
 use super::upstream::Sent;
@@ -68,6 +68,20 @@ pub(super) enum Place {
     Server,
     /// Nowhere: somebody poses as our service.
     Nowhere,
+}
+
+/// Who of our clients said something.
+#[derive(Debug, Default)]
+pub(super) struct Speaker {
+    pub(super) client: Option<ClientId>,
+    /// The name of one that left since, and knows what it said.
+    pub(super) gone: Option<String>,
+}
+
+impl Speaker {
+    pub(super) fn new(client: Option<ClientId>, gone: Option<String>) -> Self {
+        Self { client, gone }
+    }
 }
 
 impl Network {
@@ -205,7 +219,7 @@ impl Network {
     }
 
     /// Something a client said has left: it is stored and shown, as it will be to everybody else.
-    pub(super) fn said(&mut self, from: Option<ClientId>, raw: &Bytes, turn: &mut Turn) {
+    pub(super) fn said(&mut self, by: &Speaker, raw: &Bytes, turn: &mut Turn) {
         let Ok(line) = Line::parse(raw) else { return };
         let own = [b":", self.own_source().as_slice(), b" ", line.body()].concat();
         let shown = Shown {
@@ -214,9 +228,9 @@ impl Network {
             tags: self.under_account(own_tags(&line)),
             line: own.into(),
         };
-        let recorded = self.show_own(from, shown, turn);
-        if let (Some(from), Some((buffer, id))) = (from, recorded) {
-            self.watch_refusal(from, buffer, id, turn);
+        let recorded = self.show_own(by, shown, turn);
+        if let Some((buffer, id)) = recorded {
+            self.watch_refusal(by.client, buffer, id, turn);
         }
     }
 
@@ -238,10 +252,11 @@ impl Network {
     /// Shows what one of our clients said, and stores it if it belongs into a buffer: which, and its number there.
     fn show_own(
         &mut self,
-        from: Option<ClientId>,
+        by: &Speaker,
         mut shown: Shown,
         turn: &mut Turn,
     ) -> Option<(Name, EntryId)> {
+        let from = by.client;
         let bytes = shown.line.clone();
         let line = Line::parse(&bytes).ok()?;
         let target = line.param(0).unwrap_or_default();
@@ -272,11 +287,20 @@ impl Network {
         if shown.msgid.is_none() {
             shown.msgid = Some(self.own_msgid());
         }
+        let name = match except.and_then(|id| self.clients.get(&id)) {
+            Some(client) => Some(client.name.clone()),
+            None => by.gone.clone(),
+        };
+        if let Some(name) = &name {
+            shown.tags = tagged_by(&shown.tags, name);
+        }
         let buffer = self.name(self.isupport().strip_status(target));
         let targets = std::slice::from_ref(&buffer);
         let ids = self.record(shown, targets, kind, except, turn);
-        if let Some(from) = from {
-            self.own_line(from, turn);
+        match (from, &by.gone) {
+            (Some(from), _) => self.own_line(from, turn),
+            (None, Some(name)) => self.own_line_of_gone(name, ids.last, turn),
+            (None, None) => {}
         }
         if kind == Kind::Message {
             self.reset_on_talk(&buffer, turn);
@@ -302,10 +326,8 @@ impl Network {
                 ends: true,
                 labelled: true,
             });
-            let recorded = self.show_own(asker, shown(received, turn.now), turn);
-            if let (Some(name), Some((_, id))) = (gone, recorded) {
-                self.own_line_of_gone(&name, id, turn);
-            }
+            let by = Speaker::new(asker, gone);
+            self.show_own(&by, shown(received, turn.now), turn);
             return true;
         }
         if turn.answers.is_some_and(|answers| answers.labelled) {
@@ -351,8 +373,9 @@ impl Network {
             return;
         };
         request.done = true;
-        let (asker, line) = (request.asker, request.line.clone());
-        self.said(asker, &line, turn);
+        let by = Speaker::new(request.asker, request.gone.take());
+        let line = request.line.clone();
+        self.said(&by, &line, turn);
     }
 
     /// A message id nobody else gives out: the network's number and the entry's.
@@ -360,7 +383,7 @@ impl Network {
         format!("carom-{:x}-{:x}", self.settings.id, self.next.0).into()
     }
 
-    fn watch_refusal(&mut self, from: ClientId, target: Name, id: EntryId, turn: &Turn) {
+    fn watch_refusal(&mut self, from: Option<ClientId>, target: Name, id: EntryId, turn: &Turn) {
         let at = turn.now.ticks;
         let Some(link) = self.link_mut() else { return };
         link.unrefused.retain(|sent| at.since(sent.at) <= REFUSAL);
@@ -371,8 +394,69 @@ impl Network {
             at,
             from,
             target,
-            entry: Some(id),
+            entry: id,
+            fence: None,
         });
+    }
+
+    /// A message of several lines has left. FAIL does not say which one it is about: a PING behind each tells.
+    pub(super) fn fence_said(&mut self, by: &Speaker, raw: &Bytes, turn: &mut Turn) {
+        let Ok(line) = Line::parse(raw) else { return };
+        let mut request = Request::new(&line, What::Memory, Bytes::new(), turn.now.ticks);
+        (request.asker, request.stage) = (by.client, Stage::Sent);
+        let id = self.pending.add(request);
+        self.fence(id, turn);
+        let last = self.link_mut().and_then(|link| link.unrefused.back_mut());
+        if let Some(sent) = last {
+            sent.fence = Some(id);
+        }
+    }
+
+    /// What was said before this PING was not refused.
+    pub(super) fn taken_before(&mut self, fence: RequestId) {
+        if let Some(link) = self.link_mut() {
+            link.unrefused.retain(|sent| sent.fence != Some(fence));
+        }
+    }
+
+    /// FAIL BATCH: the first message of several lines that may be meant. True: it was one, and its sender was told.
+    pub(super) fn on_batch_refused(&mut self, received: &Received<'_>, turn: &mut Turn) -> bool {
+        let refused = self.link_mut().and_then(|link| {
+            let unrefused = &mut link.unrefused;
+            let n = unrefused.iter().position(|sent| sent.fence.is_some())?;
+            unrefused.remove(n)
+        });
+        let Some(sent) = refused else { return false };
+        self.withdraw(&sent, received, turn);
+        true
+    }
+
+    /// FAIL PRIVMSG and NOTICE, when they name to whom something was said.
+    pub(super) fn on_fail_named(&mut self, received: &Received<'_>, turn: &mut Turn) -> bool {
+        let now = turn.now.ticks;
+        let named: Vec<Name> = received
+            .line
+            .params()
+            .skip(2)
+            .map(|p| self.name(p))
+            .collect();
+        let refused = self.link_mut().and_then(|link| {
+            let unrefused = &mut link.unrefused;
+            let is_it = |sent: &Sent| named.contains(&sent.target) && now.since(sent.at) <= REFUSAL;
+            let n = unrefused.iter().position(is_it)?;
+            unrefused.remove(n)
+        });
+        let Some(sent) = refused else { return false };
+        self.withdraw(&sent, received, turn);
+        true
+    }
+
+    /// It is taken back from the log, and its sender is told.
+    fn withdraw(&mut self, sent: &Sent, received: &Received<'_>, turn: &mut Turn) {
+        self.remember(Write::Withdraw(sent.entry), turn);
+        if let Some(from) = sent.from {
+            self.pass_on(received, Audience::One(from), turn);
+        }
     }
 
     /// A message did not get through: it is taken back from the log, and its sender is told.
@@ -392,10 +476,7 @@ impl Network {
         let Some(sent) = refused else {
             return self.on_numeric(received, turn);
         };
-        if let Some(id) = sent.entry {
-            self.remember(Write::Withdraw(id), turn);
-        }
-        self.pass_on(received, Audience::One(sent.from), turn);
+        self.withdraw(&sent, received, turn);
     }
 }
 

@@ -80,12 +80,13 @@ pub use clients::Newcomer;
 pub use compound::unfolded;
 pub use networks::{Attribute, Attributes, NetworksAsk};
 pub use positions::{Page, Proof};
+pub use record::{is_said_by, sifted};
 pub use scram::{Salted, salt};
 pub use status::{ClientStatus, LinkStatus, NetworkStatus};
 pub use storage::StorageStatus;
 pub use turn::{
-    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, Now, Plan, Play, Shown, Ticks, Turn,
-    View, Wish, Worn,
+    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, Now, Plan, Play, Renamed, Shown, Ticks,
+    Turn, View, Wish, Worn,
 };
 pub use upstream::{Facts, Loss};
 

@@ -11,6 +11,7 @@ use crate::wire::{Line, latin1};
 
 use super::feature::{Answer, Asked};
 use super::labels::ReplyId;
+use super::messages::Speaker;
 use super::pending::{RequestId, Stage};
 use super::turn::{Action, ClientId, Ticks, Turn};
 use super::{Network, Timer};
@@ -56,6 +57,18 @@ struct Queued {
     what: What,
     /// Whether the client's line is dealt with when it leaves.
     part: Part,
+    /// The name of the client that said it and left since; it knows what it said.
+    gone: Option<String>,
+}
+
+impl Queued {
+    fn new(what: What, part: Part) -> Self {
+        Self {
+            what,
+            part,
+            gone: None,
+        }
+    }
 }
 
 /// The queues and their pace.
@@ -154,11 +167,14 @@ impl Outgoing {
         queued.map(|queued| (Some(id), queued))
     }
 
-    /// A client is gone: what it had said goes out all the same, as everything a user sent.
-    pub(super) fn forget(&mut self, client: ClientId, _: &mut Turn) {
-        if let Some(queue) = self.clients.remove(&client) {
-            self.bulk.extend(queue);
-        }
+    /// A client is gone: what it had said goes out all the same, as everything a user sent. `name`: by which it
+    /// knows what it said.
+    pub(super) fn forget(&mut self, client: ClientId, name: Option<&str>) {
+        let queue = self.clients.remove(&client).unwrap_or_default();
+        self.bulk.extend(queue.into_iter().map(|queued| Queued {
+            gone: name.map(str::to_owned),
+            ..queued
+        }));
     }
 }
 
@@ -171,8 +187,7 @@ impl Network {
         line: Bytes,
         turn: &mut Turn,
     ) {
-        let (what, part) = (What::Line(line), Part::Last);
-        self.enqueue(from, lane, Queued { what, part }, turn);
+        self.enqueue(from, lane, Queued::new(What::Line(line), Part::Last), turn);
     }
 
     /// Queues what a client asked.
@@ -182,8 +197,8 @@ impl Network {
         };
         request.stage = Stage::Queued;
         let asker = request.asker;
-        let (what, part) = (What::Request(id), Part::Last);
-        self.enqueue(asker, Lane::Interactive, Queued { what, part }, turn);
+        let queued = Queued::new(What::Request(id), Part::Last);
+        self.enqueue(asker, Lane::Interactive, queued, turn);
     }
 
     /// Queues what one line of a client says to people: one line, or several when there are several targets
@@ -201,8 +216,7 @@ impl Network {
         self.replies.expect(asked.reply, lines.len() + 1);
         let parts = lines.into_iter().map(|line| (line, Part::More));
         for (line, part) in parts.chain([(last, Part::Last)]) {
-            let what = What::Said(line, asked.reply);
-            let queued = Queued { what, part };
+            let queued = Queued::new(What::Said(line, asked.reply), part);
             self.enqueue(Some(from), Lane::Interactive, queued, turn);
         }
         Answer::Later
@@ -218,8 +232,8 @@ impl Network {
         turn: &mut Turn,
     ) {
         self.replies.expect(reply, 1);
-        let (what, part) = (What::Compound(said, lines, reply), Part::Last);
-        self.enqueue(Some(from), Lane::Interactive, Queued { what, part }, turn);
+        let queued = Queued::new(What::Compound(said, lines, reply), Part::Last);
+        self.enqueue(Some(from), Lane::Interactive, queued, turn);
     }
 
     fn enqueue(&mut self, from: Option<ClientId>, lane: Lane, queued: Queued, turn: &mut Turn) {
@@ -257,9 +271,13 @@ impl Network {
             };
             match queued.what {
                 What::Line(line) => turn.send(line),
-                What::Said(line, reply) => self.leave_said(from, reply, &line, &[], turn),
+                What::Said(line, reply) => {
+                    let by = Speaker::new(from, queued.gone);
+                    self.leave_said(&by, reply, &line, &[], turn);
+                }
                 What::Compound(said, lines, reply) => {
-                    self.leave_said(from, reply, &said, &lines, turn);
+                    let by = Speaker::new(from, queued.gone);
+                    self.leave_said(&by, reply, &said, &lines, turn);
                 }
                 What::Request(id) => {
                     if self.send_request(id, turn).is_none() {
@@ -278,21 +296,24 @@ impl Network {
     /// Something people say leaves, by `lines` when it has several. Where its echo comes back it is shown then, else now: decided line by line.
     fn leave_said(
         &mut self,
-        from: Option<ClientId>,
+        by: &Speaker,
         reply: Option<ReplyId>,
         line: &Bytes,
         lines: &[Vec<u8>],
         turn: &mut Turn,
     ) {
         if self.server_echoes() {
-            return self.await_echo(from, reply, line, lines, turn);
+            return self.await_echo(by, reply, line, lines, turn);
         }
         if lines.is_empty() {
             turn.send(line.clone());
         }
         lines.iter().for_each(|line| turn.send(line.clone().into()));
         let start = turn.actions.len();
-        self.said(from, line, turn);
+        self.said(by, line, turn);
+        if !lines.is_empty() {
+            self.fence_said(by, line, turn);
+        }
         if let Some(reply) = reply {
             let last = self.replies.is_last_part(reply);
             self.label_lines(reply, start, last, turn);
@@ -370,10 +391,8 @@ mod tests {
     fn clients_take_turns() {
         let mut outgoing = Outgoing::default();
         for (id, text) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2")] {
-            let line = Queued {
-                what: What::Line(Bytes::from_static(text.as_bytes())),
-                part: Part::Last,
-            };
+            let line = What::Line(Bytes::from_static(text.as_bytes()));
+            let line = Queued::new(line, Part::Last);
             outgoing
                 .clients
                 .entry(ClientId(id))

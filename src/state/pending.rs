@@ -13,6 +13,7 @@ use crate::wire::{Cap, Line, LineBuilder, Name, latin1};
 use super::families::{self, Family};
 use super::feature::{Answer, Asked};
 use super::labels::ReplyId;
+use super::messages::Speaker;
 use super::turn::{Action, ClientId, Ticks, Turn};
 use super::{Network, REPLY_TIMEOUT, Timer};
 
@@ -191,7 +192,7 @@ impl Pending {
     }
 
     /// A client is gone: its questions are nobody's, and those that wait are not asked.
-    pub(super) fn forget(&mut self, client: ClientId, name: &str) {
+    pub(super) fn forget(&mut self, client: ClientId, name: Option<&str>) {
         let (requests, followers) = (&mut self.requests, &self.followers);
         // A question that others wait for is asked all the same.
         let is_followed = |id: &RequestId, r: &Request| {
@@ -204,7 +205,9 @@ impl Pending {
         });
         for request in requests.values_mut().filter(|r| r.asker == Some(client)) {
             (request.asker, request.reply) = (None, None);
-            request.gone = (request.what == What::Said).then(|| name.to_owned());
+            request.gone = name
+                .filter(|_| request.what == What::Said)
+                .map(str::to_owned);
         }
         for waiting in self.waiting.values_mut() {
             waiting.retain(|id| requests.contains_key(id));
@@ -374,7 +377,7 @@ impl Network {
     /// Sends what somebody says under a label of ours, by `lines` when it has several; its echo is awaited.
     pub(super) fn await_echo(
         &mut self,
-        from: Option<ClientId>,
+        by: &Speaker,
         reply: Option<ReplyId>,
         raw: &Bytes,
         lines: &[Vec<u8>],
@@ -382,7 +385,8 @@ impl Network {
     ) {
         let Ok(line) = Line::parse(raw) else { return };
         let mut request = Request::new(&line, What::Said, raw.clone(), turn.now.ticks);
-        (request.asker, request.reply) = (from, reply);
+        (request.asker, request.gone) = (by.client, by.gone.clone());
+        request.reply = reply;
         (request.stage, request.labelled) = (Stage::Sent, true);
         let id = self.pending.add(request);
         let (first, rest) = lines

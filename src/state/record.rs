@@ -21,6 +21,9 @@ const MAX_MSGID: usize = 256;
 /// How old a server's time may be to be believed.
 const MAX_AGE_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
+/// The tag with the name of the client that said a line, and has seen it with that: of ours, nobody gets to see it.
+pub(super) const BY: &[u8] = b"carom/by";
+
 /// The last line of each target of this run. `floor` stands for all others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Recent {
@@ -146,7 +149,7 @@ pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
             b"msgid" if value.len() <= MAX_MSGID && !value.is_empty() => {
                 shown.msgid = Some(crate::wire::tags::unescape(value).into_owned().into());
             }
-            b"msgid" | b"batch" | b"label" | LINES => {}
+            b"msgid" | b"batch" | b"label" | LINES | BY => {}
             // A value that is not UTF-8 would end the connection of a strict client.
             _ if std::str::from_utf8(value).is_err() => {}
             _ => push_tag(&mut kept, key, value),
@@ -188,6 +191,27 @@ pub(super) fn own_tags(line: &Line<'_>) -> Bytes {
         push_tag(&mut kept, LINES, lines);
     }
     kept.into()
+}
+
+/// The same tags, with who said the line. The empty name is one as well.
+pub(super) fn tagged_by(tags: &Bytes, name: &str) -> Bytes {
+    let mut out = tags.to_vec();
+    push_tag(&mut out, BY, format!("@{name}").as_bytes());
+    out.into()
+}
+
+/// Whether clients of this name said the line and know it.
+pub fn is_said_by(tags: &[u8], name: &str) -> bool {
+    let said = |value: &[u8]| value.strip_prefix(b"@") == Some(name.as_bytes());
+    !tags.is_empty() && Tags::new(tags).any(|(key, value)| key == BY && said(value))
+}
+
+/// Tags as people may see them: without those that are ours.
+pub fn sifted(tags: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let seen = Tags::new(tags).filter(|(key, _)| !key.starts_with(b"carom/"));
+    seen.for_each(|(key, value)| push_tag(&mut kept, key, value));
+    kept
 }
 
 /// A server's time is believed from one day ago to now.

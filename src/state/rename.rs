@@ -1,12 +1,14 @@
 //! RENAME: a channel has another name from now on. Everything kept under the old one moves: state, history,
 //! positions, what is saved. Clients that do not know of renaming see a PART and a JOIN.
 
+use std::collections::BTreeMap;
+
 use crate::history::Write;
 use crate::wire::{Cap, LineBuilder, Name};
 
 use super::feature::{Feature, NOTHING, Offer, Received, Rule, Source};
 use super::record::shown;
-use super::turn::{Action, Audience, ClientId, Turn};
+use super::turn::{Action, Audience, ClientId, Renamed, Turn};
 use super::{Network, Timer};
 
 pub(super) static RENAME: Feature = Feature {
@@ -41,14 +43,32 @@ impl Network {
             .filter(|(_, client)| complete && !client.arriving.contains(&old))
             .map(|(id, _)| *id)
             .collect();
+        let mut lacks = BTreeMap::new();
         if old != new {
+            lacks = self.lacking(&told, &old, &new);
             self.move_target(&old, &new, turn);
             self.rename_saved(&old, &new, turn);
         }
         for id in told {
             self.tell_rename(id, &old, &new, received, turn);
+            if let Some(renamed) = lacks.remove(&id) {
+                self.replay_renamed(id, &new, renamed, turn);
+            }
         }
         self.publish(turn);
+    }
+
+    /// Who lacks lines of either.
+    fn lacking(&self, of: &[ClientId], old: &Name, new: &Name) -> BTreeMap<ClientId, Renamed> {
+        let lacks = of.iter().filter_map(|id| {
+            let client = self.clients.get(id)?;
+            let behind = self.positions.is_behind(&client.name, new);
+            let after = behind.then(|| self.positions.get(&client.name, new));
+            let lacks = client.lacks(old, new, after);
+            let any = !lacks.late.is_empty() || lacks.own_after.is_some();
+            any.then_some((*id, lacks))
+        });
+        lacks.collect()
     }
 
     fn tell_rename(

@@ -277,6 +277,16 @@ impl Network {
         }
         let line = &received.line;
         let about = line.param(0).unwrap_or_default();
+        if line.is(b"FAIL") && turn.answers.is_none() {
+            let dealt_with = match about {
+                b"BATCH" => self.on_batch_refused(received, turn),
+                b"PRIVMSG" | b"NOTICE" => self.on_fail_named(received, turn),
+                _ => false,
+            };
+            if dealt_with {
+                return;
+            }
+        }
         let requests = self.pending.requests.iter().rev();
         let is_meant = |r: &Request| about.eq_ignore_ascii_case(&r.command);
         let sent = requests.filter(|(_, r)| r.stage == Stage::Sent && !r.labelled && is_meant(r));
@@ -349,6 +359,7 @@ impl Network {
         let Some(id) = tokens.find_map(|token| number(token, FENCE)) else {
             return;
         };
+        self.taken_before(id);
         let Some(request) = self.pending.requests.get(&id).filter(|r| r.fenced) else {
             return;
         };

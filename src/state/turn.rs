@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Secret, TimeStyle};
 use crate::history::{EntryId, Ids, Only, Search, Selection, Write};
-use crate::wire::{CapSet, CaseMapping, Name, Timestamp};
+use crate::wire::{CapSet, CaseMapping, Line, Name, Timestamp};
 
 use super::routing::Answers;
 use super::status::NetworkStatus;
@@ -110,6 +110,51 @@ pub struct Plan {
     pub timestamps: TimeStyle,
     /// In a private talk: our nick, which stands in all of its lines whatever it was then.
     pub own: Option<Bytes>,
+    /// What clients of this name said themselves is left out.
+    pub not_by: Option<String>,
+    /// The target had another name a moment ago.
+    pub renamed: Option<Renamed>,
+}
+
+/// What a client lacks of a target that goes by another name since: whether a replay under the old name found its lines
+/// is known to the client's writer alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// The old name.
+    pub old: Name,
+    /// What was to be replayed under it: after one entry, up to another.
+    pub late: Vec<(EntryId, EntryId)>,
+    /// After this entry it lacks what was said under the new name before.
+    pub own_after: Option<EntryId>,
+}
+
+impl Renamed {
+    /// Whether a line is due. `given`: the last one that was replayed under the old name.
+    pub fn is_due(&self, id: EntryId, line: &[u8], new: &Name, given: EntryId) -> bool {
+        let own = self.own_after.is_some_and(|after| id > after);
+        let is_late = |(after, through): &(EntryId, EntryId)| id > *after && id <= *through;
+        let late = id > given && self.late.iter().any(is_late);
+        match of_channel(line) {
+            // QUIT and NICK name no channel.
+            None => own || late,
+            Some(name) if is_channel(name, new) => own,
+            Some(_) => late,
+        }
+    }
+}
+
+fn of_channel(line: &[u8]) -> Option<&[u8]> {
+    let line = Line::parse(line).ok()?;
+    let names_none = line.is(b"QUIT") || line.is(b"NICK");
+    line.param(0).filter(|_| !names_none)
+}
+
+/// `@#c` is one of `#c`.
+fn is_channel(name: &[u8], channel: &Name) -> bool {
+    channel.is(name)
+        || name
+            .split_first()
+            .is_some_and(|(sigil, name)| b"~&!@%+".contains(sigil) && is_channel(name, channel))
 }
 
 /// Lines of a target that a client asked for.

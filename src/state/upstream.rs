@@ -22,6 +22,7 @@ use super::monitor::Monitor;
 use super::multiline::Gathering;
 use super::nicks::Tending;
 use super::orders::Lag;
+use super::pending::RequestId;
 use super::people::People;
 use super::registration::Registration;
 use super::sasl::{Applicant, Exchange};
@@ -150,9 +151,12 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Sent {
     pub(super) at: Ticks,
-    pub(super) from: ClientId,
+    /// `None`: a client that left since.
+    pub(super) from: Option<ClientId>,
     pub(super) target: Name,
-    pub(super) entry: Option<EntryId>,
+    pub(super) entry: EntryId,
+    /// The PING behind a message of several lines: with the PONG it is not refused any more.
+    pub(super) fence: Option<RequestId>,
 }
 
 impl Link {

@@ -6,7 +6,7 @@
 //! # A comment.            config KEY=VALUE ...   settings, before anything else (see `config`)
 //! < LINE                  from the server        > LINE       to the server
 //! a< LINE                 from client a          a> LINE      to client a
-//! attach a [name=phone] [caps=batch,...] [version=302] [nick=zed] [away=*] [quiet]
+//! attach a [name=phone] [caps=batch,...] [version=302] [nick=zed] [away=*] [quiet] [slow]   (its writer does nothing until `hurry a`)
 //! detach a [proved]       a connection ends; proved: in order, with nothing left unread
 //! prove a                 the client has all that it was given
 //! link [clear | address]   a connection to the server is made: over TLS, in clear text, or to no name
@@ -27,6 +27,7 @@
 pub mod asks;
 pub mod config;
 pub mod escape;
+pub mod late;
 pub mod store;
 pub mod world;
 
@@ -247,6 +248,10 @@ impl Run {
                     .ok_or("nobody of this name is attached")?;
                 world.detach(id, proved == "proved");
             }
+            "hurry" => {
+                let id = world.id_of(rest).ok_or("nobody of this name is attached")?;
+                world.hurry(id);
+            }
             "prove" => {
                 let id = world.id_of(rest).ok_or("nobody of this name is attached")?;
                 world.prove(id, usize::MAX);
@@ -345,6 +350,7 @@ impl Run {
                 Some(("caps", value)) => caps = capabilities(value)?,
                 Some(("version", value)) => version = value.parse().map_err(|_| "what version?")?,
                 None if word == "quiet" => quiet = true,
+                None if word == "slow" => self.world.slow = true,
                 _ => return Err(format!("what is {word}?")),
             }
         }

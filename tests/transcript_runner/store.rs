@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// The lines of a replay.
-    pub fn replay(&self, plan: &Plan) -> Vec<&Entry> {
+    pub fn replay(&self, plan: &Plan, given: EntryId) -> Vec<&Entry> {
         let kinds = if plan.only_messages {
             Only::Messages
         } else {
@@ -176,7 +176,18 @@ impl Store {
         let range = self.entries.range(plan.after.next()..);
         let range = range.map(|(_, e)| e).take_while(|e| e.id <= plan.through);
         range
-            .filter(|e| e.target == plan.target && is_wanted(e, kinds))
+            .filter(|e| is_wanted(e, kinds))
+            .filter(|e| match &plan.renamed {
+                None => e.target == plan.target,
+                Some(renamed) => {
+                    let is_of_either = e.target == plan.target || e.target == renamed.old;
+                    is_of_either && renamed.is_due(e.id, &e.line, &plan.target, given)
+                }
+            })
+            .filter(|e| {
+                let own = |name: &String| carom::state::is_said_by(&e.tags, name);
+                !plan.not_by.as_ref().is_some_and(own)
+            })
             .collect()
     }
 }

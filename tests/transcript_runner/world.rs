@@ -13,7 +13,7 @@ use carom::state::{
     self, Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, LinkStatus, Network, Newcomer, Now,
     Page, Plan, Proof, Salted, Settings, Shown, Ticks, Turn, View,
 };
-use carom::wire::{Cap, CapSet, Timestamp};
+use carom::wire::{Cap, CapSet, Name, Timestamp};
 
 use super::asks::as_now;
 use super::escape::escape;
@@ -31,6 +31,10 @@ pub struct Client {
     pub dismissed: bool,
     /// Lines it has said that were not returned as credit.
     pub owed: u32,
+    /// What its writer has not come to, while it is not to go on.
+    pub waiting: Option<VecDeque<super::late::Late>>,
+    /// The last line that was replayed of each target.
+    replayed: BTreeMap<Name, EntryId>,
     /// Batches that are open.
     pub batches: BTreeSet<Vec<u8>>,
     /// Labels it gave that were not answered, and how often it gave each.
@@ -77,6 +81,8 @@ pub struct World {
     next_client: u64,
     /// What the next client said by AWAY before it attaches.
     pub away: Option<Bytes>,
+    /// The writer of the next client does nothing at first.
+    pub slow: bool,
     batches: u64,
     portions: VecDeque<ClientId>,
     /// One turn in so many is followed by a hand-over.
@@ -103,6 +109,7 @@ impl World {
             held: None,
             next_client: 0,
             away: None,
+            slow: false,
             batches: 0,
             portions: VecDeque::new(),
             hand_overs: 1,
@@ -216,6 +223,7 @@ impl World {
         };
         let client = Client {
             label: label.to_owned(),
+            waiting: std::mem::take(&mut self.slow).then(VecDeque::new),
             ..Client::default()
         };
         self.clients.insert(id, client);
@@ -337,7 +345,7 @@ impl World {
                 }
                 Put(id, item) => self.put(id, item),
                 Admit(id) => self.with(id, |client| client.admitted = true),
-                View(id, view) => self.with(id, |client| client.view = view),
+                View(id, view) => self.put(id, Item::View(view)),
                 Dismiss(id, why) => self.dismiss(id, &why),
                 Action::Credit(id, lines) => self.with(id, |client| {
                     assert!(
@@ -384,26 +392,6 @@ impl World {
         });
     }
 
-    /// No client is told of a batch that it does not know, or twice of the same.
-    fn batched(&mut self, label: &str, line: &[u8]) {
-        let client = self.clients.values_mut().find(|c| c.label == label);
-        let (Some(client), Ok(parsed)) = (client, carom::wire::Line::parse(line)) else {
-            return;
-        };
-        let text = escape(line);
-        if let Some(batch) = parsed.tags().get(b"batch") {
-            assert!(client.batches.contains(&batch[..]), "not open: {text}");
-        }
-        let reference = parsed.param(0).unwrap_or_default();
-        match reference.split_first().filter(|_| parsed.is(b"BATCH")) {
-            Some((b'+', name)) => {
-                assert!(client.batches.insert(name.to_vec()), "open already: {text}");
-            }
-            Some((_, name)) => assert!(client.batches.remove(name), "not open: {text}"),
-            None => {}
-        }
-    }
-
     fn record(&mut self, write: Write) {
         self.store.append(write);
     }
@@ -433,7 +421,10 @@ impl World {
         }
     }
 
-    fn give(&mut self, id: ClientId, line: &Shown, entries: Option<Ids>, dress: Dress<'_>) {
+    pub fn give(&mut self, id: ClientId, line: &Shown, entries: Option<Ids>, dress: Dress<'_>) {
+        if self.is_late(id, || super::late::Late::line(line, entries, dress)) {
+            return;
+        }
         self.write(id, line, dress);
         let Some(ids) = entries else { return };
         let given = Given {
@@ -470,7 +461,10 @@ impl World {
         });
     }
 
-    fn put(&mut self, id: ClientId, item: Item) {
+    pub fn put(&mut self, id: ClientId, item: Item) {
+        if self.is_late(id, || super::late::Late::Item(item.clone())) {
+            return;
+        }
         match item {
             Item::More => self.portions.push_back(id),
             Item::Ask {
@@ -510,7 +504,12 @@ impl World {
             return;
         };
         let caps = client.view.caps;
-        let lines: Vec<(EntryId, Shown)> = self.store.replay(plan).into_iter().map(shown).collect();
+        let given = plan
+            .renamed
+            .as_ref()
+            .and_then(|r| client.replayed.get(&r.old));
+        let lines = self.store.replay(plan, given.map_or(EntryId(0), |id| *id));
+        let lines: Vec<(EntryId, Shown)> = lines.into_iter().map(shown).collect();
         let to = format!("{}>", client.label);
         let batched = caps.has(Cap::Batch) && !lines.is_empty();
         let batch = batched.then(|| self.next_batch());
@@ -518,6 +517,12 @@ impl World {
         if let Some(batch) = &batch {
             let start = format!(":{server} BATCH +{batch} chathistory ");
             self.tell(&to, &[start.as_bytes(), plan.target.as_bytes()].concat());
+        }
+        if let Some((last, _)) = lines.last() {
+            let last = *last;
+            self.with(id, |client| {
+                _ = client.replayed.insert(plan.target.clone(), last)
+            });
         }
         let page = |through| Page {
             target: plan.target.clone(),

@@ -336,6 +336,8 @@ async fn replay_one(
         only_messages: target.rules.only_messages,
         timestamps: target.rules.timestamps.clone(),
         own: target.own.clone(),
+        not_by: None,
+        renamed: None,
     };
     if !out.replay(plan).await {
         let bounds = Bounds {

@@ -92,8 +92,9 @@ pub(super) fn entry(entry: &Entry) -> Fields {
         let params: Vec<String> = line.params().map(lossy).collect();
         put("params", params.into());
     }
-    if !entry.tags.is_empty() {
-        put("tags", lossy(&entry.tags).into());
+    let tags = crate::state::sifted(&entry.tags);
+    if !tags.is_empty() {
+        put("tags", lossy(&tags).into());
     }
     values
 }
