@@ -1,7 +1,7 @@
 //! Channels we are on, as the server tells of them: JOIN, PART, KICK, QUIT. What clients ask for, and
 //! getting back in, is `joins`'; topics are `topics`'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,10 @@ pub(super) struct Channel {
     pub(super) members: BTreeMap<Name, MemberModes>,
     /// Names of a 353 whose 366 is still to come.
     pub(super) gathering: Vec<(Name, MemberModes)>,
+    /// Members of whom the server showed one rank of perhaps several.
+    pub(super) veiled: BTreeSet<Name>,
+    /// Its names were asked for by ourselves.
+    pub(super) refreshing: bool,
     /// All of its names were told once: it can be introduced.
     pub(super) complete: bool,
     /// `=`, `*` or `@`.
@@ -61,6 +65,8 @@ impl Channel {
             name,
             members: BTreeMap::new(),
             gathering: Vec::new(),
+            veiled: BTreeSet::new(),
+            refreshing: false,
             complete: false,
             symbol: b'=',
             topic: None,
@@ -71,6 +77,8 @@ impl Channel {
 
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         self.name = self.name.refold(mapping);
+        let veiled = std::mem::take(&mut self.veiled);
+        self.veiled = veiled.iter().map(|name| name.refold(mapping)).collect();
         let members = std::mem::take(&mut self.members).into_iter();
         self.members = members
             .map(|(name, modes)| (name.refold(mapping), modes))
@@ -217,6 +225,7 @@ impl Network {
         let name = self.name(nick);
         if let Some(channel) = self.channel_mut(channel) {
             channel.members.remove(&name);
+            channel.veiled.remove(&name);
         }
         self.lost_sight(nick);
     }

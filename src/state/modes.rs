@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::history::Kind;
-use crate::wire::{Isupport, Line, ModeKind, Name};
+use crate::wire::{Isupport, Line, LineBuilder, ModeKind, Name};
 
 use super::Network;
 use super::channels::Channel;
 use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
+use super::outgoing::Lane;
 use super::turn::Turn;
 use super::upstream::Link;
 
@@ -133,13 +134,20 @@ impl Network {
         let name = self.name(target);
         let mapping = self.mapping;
         let mut key = None;
+        let mut unveiled = false;
         if let Some(link) = self.link_mut()
             && let Some(channel) = link.channels.get_mut(&name)
         {
             for change in changes(&received.line, 1, &link.isupport) {
                 let member = change.parameter.map(|nick| Name::new(nick, mapping));
+                if !change.set && matches!(change.kind, ModeKind::Prefix(_)) {
+                    unveiled |= member
+                        .as_ref()
+                        .is_some_and(|nick| channel.veiled.remove(nick));
+                }
                 channel.change(&change, member);
-                if change.letter == b'k' {
+                // Some servers do not show it.
+                if change.letter == b'k' && !(change.set && change.parameter == Some(b"*")) {
                     key = Some(change.parameter.filter(|_| change.set).map(<[u8]>::to_vec));
                 }
             }
@@ -148,6 +156,18 @@ impl Network {
             self.save_key(&name, key.as_deref(), turn);
         }
         self.record_line(received, &name, Kind::Event, turn);
+        if unveiled {
+            self.refresh_names(&name, turn);
+        }
+    }
+
+    /// Somebody lost a rank, behind which the server hid any lower one: it is asked.
+    fn refresh_names(&mut self, name: &Name, turn: &mut Turn) {
+        let channel = self.channel_mut(name).filter(|c| c.complete);
+        if channel.is_some_and(|c| !std::mem::replace(&mut c.refreshing, true)) {
+            let line = LineBuilder::new(b"NAMES").param(name.as_bytes());
+            self.queue(None, Lane::Bulk, line.build(), turn);
+        }
     }
 
     fn change_own_modes(&mut self, text: &[u8]) {

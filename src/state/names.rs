@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
-use crate::wire::{Cap, CapSet, LineBuilder, MemberModes, Name};
+use crate::wire::{Cap, CapSet, Isupport, LineBuilder, MemberModes, Name};
 
 use super::Network;
 use super::channels::{Channel, MAX_MEMBERS, MAX_NICK};
+use super::families::Family;
 use super::feature::{Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
 use super::people::{Person, kept};
 use super::turn::{ClientId, Turn};
@@ -37,6 +38,33 @@ const NO_IMPLICIT_NAMES: CapSet = CapSet::of(&[
     Cap::NoImplicitNamesSoju,
 ]);
 
+impl Channel {
+    /// Where the server shows the highest rank alone, whoever has one that is not the lowest may have others.
+    fn veil(&mut self, isupport: &Isupport) {
+        let may_have_more = |modes: &MemberModes| {
+            let highest = modes.highest();
+            highest.is_some_and(|rank| isupport.prefix_letter(rank + 1).is_some())
+        };
+        let veiled = self
+            .gathering
+            .iter()
+            .filter(|(_, modes)| may_have_more(modes));
+        self.veiled.extend(veiled.map(|(nick, _)| nick.clone()));
+    }
+
+    /// Names that we asked for anew: ranks that are others than was thought are as they are told.
+    fn refresh(&mut self) {
+        self.refreshing = false;
+        for (nick, told) in std::mem::take(&mut self.gathering) {
+            if let Some(modes) = self.members.get_mut(&nick)
+                && modes.highest() != told.highest()
+            {
+                *modes = told;
+            }
+        }
+    }
+}
+
 impl Network {
     fn on_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let Some((symbol, name, names)) = self.parts_of_names(received) else {
@@ -47,10 +75,12 @@ impl Network {
         if self.caps_of_link().has(Cap::UserhostInNames) && self.is_member(&name) {
             self.learn_masks(names);
         }
+        let asked = self.question_at_hand(Family::Names, turn).is_some();
         let Some(link) = self.link_mut() else { return };
         let room = link.has_room();
         let isupport = &link.isupport;
-        let Some(channel) = link.channels.get_mut(&name).filter(|c| !c.complete) else {
+        let is_ours = |c: &&mut Channel| !c.complete || c.refreshing && !asked;
+        let Some(channel) = link.channels.get_mut(&name).filter(is_ours) else {
             return self.on_numeric(received, turn);
         };
         channel.symbol = symbol;
@@ -113,13 +143,20 @@ impl Network {
 
     fn on_end_of_names(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let name = self.name(received.line.param(1).unwrap_or_default());
-        let link = self.link_mut();
-        let channel = link
-            .and_then(|link| link.channels.get_mut(&name))
-            .filter(|c| !c.complete);
-        let Some(channel) = channel else {
+        let asked = self.question_at_hand(Family::Names, turn).is_some();
+        let Some(link) = self.link_mut() else { return };
+        let veils = !link.caps.has(Cap::MultiPrefix);
+        let isupport = &link.isupport;
+        let is_ours = |c: &&mut Channel| !c.complete || c.refreshing && !asked;
+        let Some(channel) = link.channels.get_mut(&name).filter(is_ours) else {
             return self.on_numeric(received, turn);
         };
+        if veils {
+            channel.veil(isupport);
+        }
+        if channel.complete {
+            return channel.refresh();
+        }
         // Built at once from a sorted list, the tree is a third smaller than one grown name by name.
         // Who joined meanwhile stays, unless the list has him with his modes.
         let mut names = std::mem::take(&mut channel.gathering);

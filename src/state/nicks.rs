@@ -80,6 +80,9 @@ impl Network {
         for channel in link.channels.values_mut() {
             if let Some(modes) = channel.members.remove(&old) {
                 channel.members.insert(new.clone(), modes);
+                if channel.veiled.remove(&old) {
+                    channel.veiled.insert(new.clone());
+                }
                 shared.push(channel.name.clone());
             }
         }
