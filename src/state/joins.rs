@@ -60,13 +60,18 @@ impl Network {
     /// A join that is refused: told to whoever asked; a channel that clients still show is parted.
     fn on_join_refused(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let channel = self.name(received.line.param(1).unwrap_or_default());
-        self.pending.parts.remove(&channel);
+        let parts = self.pending.parts.remove(&channel).is_some();
         let asked = self.pending.joins.remove(&channel).is_some();
+        let retried = self.pending.is_rejoining(&channel);
+        // Some servers refuse messages so.
+        let may_be_message = matches!(received.line.numeric(), Some(403 | 477));
+        if may_be_message && !parts && !asked && !retried && self.message_refused(received, turn) {
+            return;
+        }
         if !self.is_member(&channel) && self.face.channels.contains(&channel) {
             let why = received.line.last().unwrap_or_default().to_vec();
             self.show_parted(&channel, &why, turn);
         }
-        let retried = self.pending.is_rejoining(&channel);
         if !self.route(received, turn) && !retried {
             self.pass_on(received, Audience::All, turn);
         }

@@ -32,6 +32,7 @@ pub(super) static MESSAGES: Feature = Feature {
         Rule::new(b"401", 2, Network::on_refused),
         Rule::new(b"404", 2, Network::on_refused),
         Rule::new(b"407", 2, Network::on_refused),
+        Rule::new(b"408", 2, Network::on_refused),
         Rule::new(b"415", 2, Network::on_refused),
         Rule::new(b"486", 2, Network::on_refused),
         Rule::new(b"531", 2, Network::on_refused),
@@ -461,6 +462,13 @@ impl Network {
 
     /// A message did not get through: it is taken back from the log, and its sender is told.
     fn on_refused(&mut self, received: &Received<'_>, turn: &mut Turn) {
+        if !self.message_refused(received, turn) {
+            self.on_numeric(received, turn);
+        }
+    }
+
+    /// True: it was one that was said a moment ago.
+    pub(super) fn message_refused(&mut self, received: &Received<'_>, turn: &mut Turn) -> bool {
         let now = turn.now.ticks;
         let about = self
             .isupport()
@@ -473,10 +481,9 @@ impl Network {
                 .position(|sent| sent.target == target && now.since(sent.at) <= REFUSAL)?;
             unrefused.remove(n)
         });
-        let Some(sent) = refused else {
-            return self.on_numeric(received, turn);
-        };
+        let Some(sent) = refused else { return false };
         self.withdraw(&sent, received, turn);
+        true
     }
 }
 
