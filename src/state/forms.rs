@@ -6,6 +6,9 @@ use crate::wire::{Cap, Line, Tags};
 use super::turn::{Shown, View};
 use super::{compound, feature, record};
 
+/// All tags of a line take so much at most, with `@` and the space behind them.
+const MAX_TAGS: usize = 8191;
+
 /// What a line wears beside its own content.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Dress<'a> {
@@ -75,7 +78,9 @@ fn write_tags(shown: &Shown, line: &Line<'_>, view: View, dress: Dress<'_>, out:
             compound::JOINED => view.caps.has(Cap::Multiline),
             _ => view.caps.has(Cap::MessageTags),
         };
-        if wanted {
+        // Whole tags are left out, never cut.
+        let fits = out.len() - start + key.len() + value.len() + 3 <= MAX_TAGS;
+        if wanted && fits {
             write_tag(key, value, start, out);
         }
     }
@@ -165,6 +170,21 @@ mod tests {
             form(line, tags, &[Cap::MessageTags], ""),
             "@msgid=m1;+draft/reply=q;bot :a!b@c PRIVMSG #x :hi\r\n"
         );
+    }
+
+    #[test]
+    fn rule_47_tags_that_do_not_fit_are_left_out_whole() {
+        let long = format!("+a={};+b={};+c=c", "x".repeat(4000), "y".repeat(4200));
+        let told = form("PING", &long, &[Cap::MessageTags, Cap::ServerTime], "");
+        assert!(told.contains(";+a=xx") && told.ends_with("x;+c=c PING\r\n"));
+        // To the last byte.
+        let room = MAX_TAGS - "@time=2026-01-02T08:00:05.010Z;msgid=m1;+a= ".len();
+        for (more, is_there) in [(0, true), (1, false)] {
+            let tags = format!("+a={}", "x".repeat(room + more));
+            let told = form("PING", &tags, &[Cap::MessageTags, Cap::ServerTime], "");
+            assert_eq!(told.contains("+a="), is_there);
+            assert!(told.len() <= MAX_TAGS + "PING\r\n".len());
+        }
     }
 
     #[test]
