@@ -202,9 +202,14 @@ impl Isupport {
     }
 
     fn told(&self) -> impl Iterator<Item = (&[u8], Vec<u8>)> {
-        let means_something = |key: &[u8]| key != b"NAMELEN" || self.name_len().is_some();
+        let is_of_use = |key: &[u8], value: &[u8]| match key {
+            b"NAMELEN" => self.name_len().is_some(),
+            // Clients that came over TLS do not upload in clear text.
+            b"soju.im/FILEHOST" => !value.to_ascii_lowercase().starts_with(b"http:"),
+            _ => true,
+        };
         let told = self.tokens.iter();
-        let told = told.filter(move |(key, _)| is_told(key) && means_something(key));
+        let told = told.filter(move |(key, value)| is_told(key) && is_of_use(key, value));
         told.map(|(key, value)| (key.as_ref(), self.meant(key, value)))
     }
 
@@ -355,6 +360,16 @@ mod tests {
 
     fn text(tokens: &[Vec<u8>]) -> String {
         String::from_utf8(tokens.join(&b' ')).unwrap()
+    }
+
+    #[test]
+    fn uploads_in_clear_text_are_not_told() {
+        let mut isupport = Isupport::default();
+        isupport.apply(b"soju.im/FILEHOST=HTTP://up.example.org");
+        assert_eq!(isupport.tokens(), [b""; 0]);
+        isupport.apply(b"soju.im/FILEHOST=https://up.example.org");
+        let told = b"soju.im/FILEHOST=https://up.example.org";
+        assert_eq!(isupport.tokens(), [told]);
     }
 
     #[test]
