@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::caps::items;
+use crate::wire::caps::{items, pack};
 use crate::wire::{Cap, CapSet, LineBuilder};
 
 use super::feature::{self, Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
@@ -26,6 +27,8 @@ pub(super) static CAPABILITIES: Feature = Feature {
     ..NOTHING
 };
 
+/// So much of a list goes into one line.
+const LIST_BYTES: usize = 400;
 /// Longer values are not kept.
 const MAX_VALUE: usize = 400;
 
@@ -153,16 +156,14 @@ impl Network {
         };
         match word.as_slice() {
             b"LS" => {
-                let version = std::str::from_utf8(list).ok().and_then(|v| v.parse().ok());
-                client.version = client.version.max(version.unwrap_or(0));
-                let old = client.version < 302;
-                let offered = self.offered();
-                let offered = if old {
-                    without_values(offered)
-                } else {
-                    offered
+                let version = cap_version(list);
+                client.version = client.version.max(version);
+                // The lower form is answered in that, whatever was said before: with what stays as it is.
+                let offered = match version < 302 {
+                    true => without_values(self.offered().difference(self.face.caps)),
+                    false => self.offered(),
                 };
-                self.tell_caps(asked.from, b"LS", offered, turn);
+                self.tell_cap_lists(asked.from, b"LS", offered, version, turn);
             }
             b"LIST" => {
                 let caps = client.caps;
@@ -197,7 +198,7 @@ impl Network {
         let line = LineBuilder::from(self.settings.server.as_bytes(), b"CAP")
             .param(self.nick())
             .param(word)
-            .trailing(list);
+            .trailing(list.trim_ascii_end());
         turn.tell(asked.from, line.build());
         turn.push(Action::View(asked.from, view));
         if !had.has(Cap::Chathistory) {
@@ -282,16 +283,57 @@ impl Network {
     /// `CAP nick NEW` or `DEL`, and other lists. Values stand in LS and NEW alone, for who can read them.
     pub(super) fn tell_caps(&self, to: ClientId, word: &[u8], caps: CapSet, turn: &mut Turn) {
         let version = self.clients.get(&to).map_or(0, |client| client.version);
-        let with_values = version >= 302 && matches!(word, b"LS" | b"NEW");
+        self.tell_cap_lists(to, word, caps, version, turn);
+    }
+
+    fn tell_cap_lists(
+        &self,
+        to: ClientId,
+        word: &[u8],
+        caps: CapSet,
+        version: u16,
+        turn: &mut Turn,
+    ) {
+        let is_new = version >= 302;
+        let with_values = is_new && matches!(word, b"LS" | b"NEW");
         let value = |cap| own_value(cap).or_else(|| self.face.values.get(cap));
         let words = caps.iter().map(|cap| match value(cap) {
             Some(value) if with_values => format!("{}={value}", cap.name()),
             _ => cap.name().to_owned(),
         });
-        let line = LineBuilder::from(self.settings.server.as_bytes(), b"CAP")
-            .param(self.nick())
-            .param(word)
-            .trailing(words.collect::<Vec<_>>().join(" ").as_bytes());
-        turn.tell(to, line.build());
+        let head = LineBuilder::from(self.settings.server.as_bytes(), b"CAP").param(self.nick());
+        let is_list = matches!(word, b"LS" | b"LIST");
+        for line in cap_lists(&head.param(word), words, is_new || !is_list, is_list) {
+            turn.tell(to, line);
+        }
     }
+}
+
+/// The number behind CAP LS; 0: none.
+pub(super) fn cap_version(text: &[u8]) -> u16 {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(text).ok().filter(|_| digits);
+    number.map_or(0, |n| n.parse().unwrap_or(u16::MAX))
+}
+
+/// `head` with these words behind it, in several lines if they may be `split`; `marked`: with `*` in those that others
+/// follow.
+pub(super) fn cap_lists(
+    head: &LineBuilder,
+    words: impl Iterator<Item = impl AsRef<[u8]>>,
+    split: bool,
+    marked: bool,
+) -> Vec<Bytes> {
+    let texts = pack(words, if split { LIST_BYTES } else { usize::MAX });
+    let last = texts.len().saturating_sub(1);
+    let lines = texts.iter().enumerate().map(|(n, text)| {
+        let line = head.clone();
+        let line = if marked && n < last {
+            line.param(b"*")
+        } else {
+            line
+        };
+        line.trailing(text).build()
+    });
+    lines.collect()
 }

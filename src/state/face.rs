@@ -10,6 +10,7 @@ use crate::history::{Fact, Write};
 use crate::wire::{Cap, CapSet, CaseMapping, Isupport, LineBuilder, Name, latin1};
 
 use super::capabilities::Values;
+use super::clients::Attached;
 use super::turn::{Action, Audience, Turn};
 use super::{Network, Settings};
 
@@ -177,7 +178,8 @@ impl Network {
         let old = std::mem::replace(&mut self.face.caps, caps);
         let (new, gone) = (caps.difference(old), old.difference(caps));
         let new = new.union(self.take_new_values(caps));
-        let listeners = self.clients.iter().filter(|(_, c)| c.version >= 302);
+        let hears = |c: &Attached| c.version >= 302 || c.caps.has(Cap::CapNotify);
+        let listeners = self.clients.iter().filter(|(_, c)| hears(c));
         let told = listeners.map(|(id, c)| (*id, c.follows(new), c.follows(gone)));
         for (id, new, gone) in told.collect::<Vec<_>>() {
             if !new.is_empty() {

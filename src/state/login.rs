@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::config::Secret;
 use crate::wire::{Cap, CapSet, Line, LineBuilder};
 
-use super::capabilities::{offered_at_login, own_value, requested};
+use super::capabilities::{cap_lists, cap_version, offered_at_login, own_value, requested};
 use super::login_name::{Claim, LoginName, from_pass, from_sasl};
 
 /// At most so many lines before login.
@@ -188,7 +188,13 @@ impl Login {
             b"AWAY" if self.caps.has(Cap::PreAway) => {
                 let text = line.param(0).unwrap_or_default();
                 self.away = Some(Bytes::copy_from_slice(text));
-                Vec::new()
+                let (number, told) = match text {
+                    b"" => (305, "You are no longer marked as being away"),
+                    _ => (306, "You have been marked as being away"),
+                };
+                vec![Step::Say(
+                    self.numeric(number).trailing(told.as_bytes()).build(),
+                )]
             }
             b"METADATA" if self.caps.has(Cap::Metadata) && self.early.len() < MAX_EARLY => {
                 self.early.push(Bytes::copy_from_slice(line.raw()));
@@ -272,10 +278,7 @@ impl Login {
         }
         match word.as_slice() {
             b"LS" => self.on_ls(list),
-            b"LIST" => vec![self.cap_line(
-                b"LIST",
-                &self.caps.iter().map(Cap::name).collect::<Vec<_>>(),
-            )],
+            b"LIST" => self.cap_lines(b"LIST", self.caps.iter().map(Cap::name), self.version),
             b"REQ" => self.on_req(list),
             b"END" => {
                 self.negotiating = false;
@@ -292,15 +295,13 @@ impl Login {
     }
 
     fn on_ls(&mut self, version: &[u8]) -> Vec<Step> {
-        let version = std::str::from_utf8(version)
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(1);
+        let version = cap_version(version).max(1);
         self.version = self.version.max(version);
         if self.version >= 302 {
             self.caps.insert(Cap::CapNotify);
         }
-        let offered = self.offered();
+        let mut offered = offered_at_login(version);
+        offered.insert(Cap::Sasl);
         let names = offered.iter().map(|cap| match cap {
             Cap::Sasl if version >= 302 => format!("{cap}={}", self.mechanisms()),
             cap => match own_value(cap) {
@@ -308,9 +309,7 @@ impl Login {
                 _ => cap.name().to_owned(),
             },
         });
-        let names: Vec<String> = names.collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        vec![self.cap_line(b"LS", &names)]
+        self.cap_lines(b"LS", names, version)
     }
 
     fn offered(&self) -> CapSet {
@@ -337,12 +336,17 @@ impl Login {
         vec![Step::Say(line.trailing(list.trim_ascii_end()).build())]
     }
 
-    fn cap_line(&self, word: &[u8], names: &[&str]) -> Step {
+    /// A list, in several lines for who can put them together.
+    fn cap_lines(
+        &self,
+        word: &[u8],
+        names: impl Iterator<Item = impl AsRef<[u8]>>,
+        version: u16,
+    ) -> Vec<Step> {
         let nick = self.nick.as_deref().unwrap_or(b"*");
-        let line = LineBuilder::from(self.server.as_bytes(), b"CAP")
-            .param(nick)
-            .param(word);
-        Step::Say(line.trailing(names.join(" ").as_bytes()).build())
+        let head = LineBuilder::from(self.server.as_bytes(), b"CAP").param(nick);
+        let lines = cap_lists(&head.param(word), names, version >= 302, true);
+        lines.into_iter().map(Step::Say).collect()
     }
 
     fn on_pass(&mut self, line: &Line<'_>) -> Vec<Step> {

@@ -403,17 +403,48 @@ fn what_is_asked_of_metadata_before_login_waits_for_it() {
         "@label=1 METADATA * SUB soju.im/pinned soju.im/muted",
         "JOIN :",
     ];
-    let told: Vec<_> = lines
-        .iter()
-        .flat_map(|line| told(&mut login, line))
-        .collect();
-    let refused = told.iter().filter(|line| line.contains(" 451 "));
+    let lines = lines.iter().flat_map(|line| told(&mut login, line));
     // Without the capability it is unknown, as everything else is.
-    assert_eq!(refused.count(), 2, "{told:?}");
+    assert_eq!(lines.filter(|line| line.contains(" 451 ")).count(), 2);
     let kept = [&b"@label=1 METADATA * SUB soju.im/pinned soju.im/muted"[..]];
     assert_eq!(login.early, kept);
     for _ in 0..20 {
         told(&mut login, "METADATA * GET x");
     }
     assert_eq!(login.early.len(), MAX_EARLY);
+}
+
+#[test]
+fn lists_of_capabilities_fit_into_lines() {
+    let names = |lines: &[String]| -> Vec<String> {
+        let lists = lines.iter().filter_map(|line| line.split_once(" :"));
+        let lists = lists.flat_map(|(_, list)| list.split(' ').map(str::to_owned));
+        lists.collect()
+    };
+    let mut login = Login::new("a.server.with.quite.a.long.name.example.org");
+    let lists = told(&mut login, "CAP LS 302");
+    assert!(lists.len() > 1 && lists.iter().all(|line| line.len() <= 510));
+    let (last, before) = lists.split_last().expect("a line");
+    assert!(before.iter().all(|line| line.contains(" CAP * LS * :")));
+    assert!(last.contains(" CAP * LS :"));
+    let all = names(&lists);
+    assert!(all.contains(&"sasl=PLAIN".to_owned()), "{all:?}");
+    // The lower form is one line without values, and does not take back what was said.
+    let lower = told(&mut login, "CAP LS");
+    assert!(lower.len() == 1 && !lower[0].contains('=') && lower[0].contains(" CAP * LS :"));
+    assert!(lower[0].len() <= 510 && names(&lower).len() < all.len());
+    for cap in offered_at_login(302).iter() {
+        told(&mut login, &format!("CAP REQ {cap}"));
+    }
+    let lists = told(&mut login, "CAP LIST");
+    assert!(lists.len() > 1 && lists.iter().all(|line| line.len() <= 510));
+    assert!(lists[0].contains(" CAP * LIST * :"), "{lists:?}");
+    assert!(!lists.concat().contains('='));
+    // Who knows no continuation is told what fits.
+    for line in ["CAP LS", "CAP LS 301", "CAP LS x"] {
+        let lists = flight(&[line]);
+        assert!(lists.len() == 1 && lists[0].len() <= 510, "{lists:?}");
+        assert!(!lists[0].contains('=') && !lists[0].contains("LS *"));
+    }
+    assert!(flight(&["CAP LS 307"]).len() > 1 && flight(&["CAP LS 99999999"]).len() > 1);
 }

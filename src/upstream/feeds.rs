@@ -350,8 +350,8 @@ mod tests {
         Shown {
             time: Timestamp::from_millis(1_767_340_805_010),
             msgid: None,
-            tags: bytes::Bytes::new(),
-            line: bytes::Bytes::copy_from_slice(text.as_bytes()),
+            tags: Bytes::new(),
+            line: Bytes::copy_from_slice(text.as_bytes()),
         }
     }
 

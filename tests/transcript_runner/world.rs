@@ -521,7 +521,7 @@ impl World {
         if let Some((last, _)) = lines.last() {
             let last = *last;
             self.with(id, |client| {
-                _ = client.replayed.insert(plan.target.clone(), last)
+                _ = client.replayed.insert(plan.target.clone(), last);
             });
         }
         let page = |through| Page {
