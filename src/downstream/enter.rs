@@ -46,6 +46,12 @@ impl Connection {
         }
     }
 
+    /// Lines that are to be read once more, before all others.
+    pub(super) fn put_back(&mut self, lines: Vec<bytes::Bytes>) {
+        let lines = lines.into_iter().rev();
+        lines.for_each(|line| self.lines.push_front(Framed::Line(line)));
+    }
+
     /// The next line; `None`: the client is gone.
     async fn line(&mut self) -> Option<Framed> {
         if self.lines.is_empty() {

@@ -205,8 +205,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     {
         return;
     }
-    let early = login.early.into_iter().rev();
-    early.for_each(|line| connection.lines.push_front(crate::wire::Framed::Line(line)));
+    connection.put_back(login.early);
     let ledger = Ledger::default();
     let caller = Caller {
         user: Some(user.clone()),
