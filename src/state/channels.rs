@@ -85,6 +85,28 @@ impl Channel {
             .collect();
     }
 
+    /// Somebody is gone, also from the names that are being told.
+    pub(super) fn remove(&mut self, nick: &Name) -> Option<MemberModes> {
+        self.gathering.retain(|(gathered, _)| gathered != nick);
+        self.veiled.remove(nick);
+        self.members.remove(nick)
+    }
+
+    /// Somebody goes by another name. Whether it is a member.
+    pub(super) fn rename(&mut self, old: &Name, new: &Name) -> bool {
+        for (gathered, _) in self.gathering.iter_mut().filter(|(nick, _)| nick == old) {
+            *gathered = new.clone();
+        }
+        if self.veiled.remove(old) {
+            self.veiled.insert(new.clone());
+        }
+        let modes = self.members.remove(old);
+        modes.is_some_and(|modes| {
+            self.members.insert(new.clone(), modes);
+            true
+        })
+    }
+
     fn add(&mut self, nick: Name) {
         if self.members.len() < MAX_MEMBERS && nick.as_bytes().len() <= MAX_NICK {
             self.members.entry(nick).or_default();
@@ -224,8 +246,7 @@ impl Network {
     fn forget_member(&mut self, channel: &Name, nick: &[u8]) {
         let name = self.name(nick);
         if let Some(channel) = self.channel_mut(channel) {
-            channel.members.remove(&name);
-            channel.veiled.remove(&name);
+            channel.remove(&name);
         }
         self.lost_sight(nick);
     }
@@ -243,7 +264,7 @@ impl Network {
         let shared: Vec<Name> = link
             .channels
             .values_mut()
-            .filter_map(|channel| channel.members.remove(&nick).map(|_| channel.name.clone()))
+            .filter_map(|channel| channel.remove(&nick).map(|_| channel.name.clone()))
             .collect();
         link.people.forget(&nick);
         if shared.is_empty() {

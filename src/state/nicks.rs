@@ -12,7 +12,7 @@ use crate::wire::{LineBuilder, Name, latin1};
 use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::outgoing::Lane;
 use super::registration::Registration;
-use super::turn::{Action, Audience, Turn};
+use super::turn::{Action, Audience, ClientId, Shown, Turn};
 use super::{Network, Timer};
 
 pub(super) static NICKS: Feature = Feature {
@@ -78,11 +78,7 @@ impl Network {
         let Some(link) = self.link_mut() else { return };
         let mut shared = Vec::new();
         for channel in link.channels.values_mut() {
-            if let Some(modes) = channel.members.remove(&old) {
-                channel.members.insert(new.clone(), modes);
-                if channel.veiled.remove(&old) {
-                    channel.veiled.insert(new.clone());
-                }
+            if channel.rename(&old, &new) {
                 shared.push(channel.name.clone());
             }
         }
@@ -94,16 +90,39 @@ impl Network {
         if shared.is_empty() {
             turn.push(Action::Deliver {
                 to: Audience::All,
-                line,
+                line: line.clone(),
                 entries: None,
             });
         } else {
-            self.record(line, &shared, Kind::Event, None, turn);
+            self.record(line.clone(), &shared, Kind::Event, None, turn);
         }
         if own {
+            self.tell_own_nick(line, turn);
             self.own_nick_changed(&new, turn);
         } else {
             self.nick_is_free(old.as_bytes(), turn);
+        }
+    }
+
+    /// Who is not given the NICK with a channel is given it all the same: it is his own.
+    fn tell_own_nick(&self, line: Shown, turn: &mut Turn) {
+        let told = turn.actions.iter().rev().find_map(|action| match action {
+            Action::Deliver { to, .. } => Some(to),
+            _ => None,
+        });
+        let is_told = |id: &ClientId| told.is_some_and(|to| to.reaches(*id));
+        let rest: Box<[ClientId]> = self
+            .clients
+            .keys()
+            .copied()
+            .filter(|id| !is_told(id))
+            .collect();
+        if !rest.is_empty() {
+            turn.push(Action::Deliver {
+                to: Audience::Only(rest),
+                line,
+                entries: None,
+            });
         }
     }
 

@@ -294,7 +294,8 @@ impl Network {
         ids
     }
 
-    /// Who is given an entry at once. Whoever is not falls behind in its targets.
+    /// Who is given an entry at once. Whoever is not falls behind in its targets. A line of several targets (QUIT, NICK)
+    /// is given to who has been introduced to one of them: nobody else tells him.
     fn audience(
         &mut self,
         targets: &[Name],
@@ -303,28 +304,35 @@ impl Network {
         except: Option<ClientId>,
         turn: &mut Turn,
     ) -> Audience {
-        let complete = targets.iter().all(|t| self.is_introducible(t));
+        let incomplete = targets.iter().filter(|t| !self.is_introducible(t));
+        let incomplete: Vec<&Name> = incomplete.collect();
         let mut late = Vec::new();
         for (id, client) in &mut self.clients {
-            let waits = !complete || targets.iter().any(|t| client.arriving.contains(t));
-            if waits {
-                client.withhold(targets, ids.first);
-                late.push((*id, client.name.clone()));
-            } else if except == Some(*id) {
+            let is_closed = |t: &&Name| incomplete.contains(t) || client.arriving.contains(t);
+            let closed: Vec<Name> = targets.iter().filter(is_closed).cloned().collect();
+            let given = closed.len() < targets.len();
+            if given && except == Some(*id) {
                 client.own = ids.last;
-            } else {
+            } else if given {
                 client.given = ids.last;
+            }
+            if !closed.is_empty() {
+                client.withhold(&closed, ids.first);
+                late.push((*id, client.name.clone(), closed, given));
             }
         }
         if late.is_empty() {
             return except.map_or(Audience::All, Audience::Except);
         }
         // Rare, so that a list of clients is not made for every line.
-        let is_given =
-            |id: &ClientId| except != Some(*id) && late.iter().all(|(other, _)| other != id);
+        let is_late = |id: &ClientId| {
+            late.iter()
+                .any(|(other, _, _, given)| other == id && !given)
+        };
+        let is_given = |id: &ClientId| except != Some(*id) && !is_late(id);
         let given = self.clients.keys().copied().filter(is_given).collect();
-        for (_, name) in late {
-            self.leave_behind(&name, targets, kind, ids, turn);
+        for (_, name, closed, _) in late {
+            self.leave_behind(&name, &closed, kind, ids, turn);
         }
         Audience::Only(given)
     }
