@@ -12,6 +12,7 @@ use clap::Args;
 use super::clients::{self, Account};
 use super::{ConfigFile, Exit, complain, passwd, say};
 use crate::auth;
+use crate::config::toml_text::write_text;
 use crate::config::{self, Config, Purpose, ServerAddr};
 
 pub(super) const EXAMPLES: &str = "\
@@ -290,15 +291,8 @@ fn line(prompt: &str) -> anyhow::Result<Option<String>> {
 }
 
 fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    let mut out = String::new();
+    write_text(text, &mut out);
     out
 }
 

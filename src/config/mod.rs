@@ -20,6 +20,7 @@ mod merge;
 pub(crate) mod nearest;
 pub mod origin;
 pub mod overlay;
+pub(crate) mod parts;
 mod pins;
 pub mod ranges;
 mod reader;
@@ -27,7 +28,7 @@ pub mod secret;
 mod side;
 pub mod source;
 mod texts;
-mod toml_text;
+pub(crate) mod toml_text;
 pub mod units;
 
 use std::path::PathBuf;

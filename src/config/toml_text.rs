@@ -1,5 +1,5 @@
 //! Writes TOML: the values of the file as a file would have them, on one line each. What is written is `dump`'s and
-//! `change`'s, reading is `reader`'s.
+//! `change`'s, strings are `import`'s and `init`'s too; reading is `reader`'s.
 
 use std::fmt::Write as _;
 
@@ -60,7 +60,8 @@ fn write_value(value: &Value, out: &mut String) {
     }
 }
 
-fn write_text(text: &str, out: &mut String) {
+/// A basic string (TOML 1.0): quotes, backslashes and controls escaped, all else as it is.
+pub(crate) fn write_text(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {

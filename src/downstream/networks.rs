@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::config::overlay::{Change, Options, Refusal};
+use crate::config::parts::{network_name, server_url};
 use crate::config::{Scheme, ServerAddr};
 use crate::directory::{Directory, User};
 use crate::mailbox::NetworkHandle;
@@ -82,19 +83,14 @@ impl Writer<'_> {
         let following = Following {
             directory,
             board: user.board.subscribe(),
-            told: self.networks_now(),
+            told: networks_of(&user),
         };
         self.following = Some(Box::new(following));
     }
 
     fn networks_now(&self) -> BTreeMap<u64, Told> {
-        let Some(user) = self.user_now() else {
-            return BTreeMap::new();
-        };
-        let networks = user.networks.iter();
-        networks
-            .map(|network| (network.id, shown(&user, network)))
-            .collect()
+        let user = self.user_now();
+        user.map(|user| networks_of(&user)).unwrap_or_default()
     }
 
     fn list_networks(&mut self, label: Option<&Bytes>) {
@@ -127,6 +123,9 @@ impl Writer<'_> {
 
     /// Tells a client that follows what has changed since it was told last.
     pub(super) fn tell_networks(&mut self) {
+        if self.following.is_none() {
+            return;
+        }
         let now = self.networks_now();
         let Some(following) = &mut self.following else {
             return;
@@ -164,40 +163,18 @@ impl Writer<'_> {
 
     async fn add_network(&mut self, given: &Attributes, label: Option<&Bytes>) {
         let Some(user) = self.user_now() else { return };
-        let value = |wanted| {
-            given
-                .iter()
-                .find(|(a, _)| *a == wanted)
-                .map(|(_, v)| v.as_str())
-                .filter(|v| !v.is_empty())
-        };
+        let value = |wanted| value(given, wanted).filter(|text| !text.is_empty());
         let host = value(Attribute::Host).unwrap_or_default();
-        let name = value(Attribute::Name).map_or_else(|| name_of(host), str::to_owned);
-        let url = url(
-            host,
-            value(Attribute::Port),
-            value(Attribute::Tls) != Some("0"),
-        );
-        let options = named(given, Options::new().set("servers", vec![url]));
+        let tls = value(Attribute::Tls) != Some("0");
+        let url = server_url(tls, host, value(Attribute::Port));
+        let options = Options::new().set("servers", vec![url]);
         let change = Change::CreateNetwork {
             user: user.name.clone(),
-            name: name.clone(),
-            options,
+            // Without a name it is called as its server.
+            name: value(Attribute::Name).map_or_else(|| network_name(host), str::to_owned),
+            options: named(given, options),
         };
-        match self
-            .shared
-            .bouncer
-            .change(self.caller.authority(), change)
-            .await
-        {
-            Ok(outcome) => {
-                let id = outcome
-                    .network
-                    .or_else(|| Some(self.user_now()?.network(&name)?.id));
-                self.done("ADDNETWORK", id.unwrap_or_default(), label);
-            }
-            Err(refusal) => self.refused("ADDNETWORK", b"*", &refusal, label),
-        }
+        self.change("ADDNETWORK", None, change, label).await;
     }
 
     async fn change_network(&mut self, id: u64, given: &Attributes, label: Option<&Bytes>) {
@@ -205,42 +182,27 @@ impl Writer<'_> {
             return self.no_such("CHANGENETWORK", id, label);
         };
         let mut options = Options::new();
-        let server = |a: Attribute| matches!(a, Attribute::Host | Attribute::Port | Attribute::Tls);
-        if given.iter().any(|(attribute, _)| server(*attribute)) {
+        let server = [Attribute::Host, Attribute::Port, Attribute::Tls];
+        if server.iter().any(|part| value(given, *part).is_some()) {
             let now = shown(&user, &network);
-            let value = |wanted: Attribute| match given.iter().find(|(a, _)| *a == wanted) {
-                Some((_, value)) => Some(value.clone()).filter(|v| !v.is_empty()),
-                None => now.get(wanted.name()).cloned(),
+            let value = |wanted: Attribute| match value(given, wanted) {
+                Some(text) => Some(text).filter(|text| !text.is_empty()),
+                None => now.get(wanted.name()).map(String::as_str),
             };
+            let tls = value(Attribute::Tls) != Some("0");
             let host = value(Attribute::Host).unwrap_or_default();
-            let tls = value(Attribute::Tls).as_deref() != Some("0");
-            options = options.set(
-                "servers",
-                vec![url(&host, value(Attribute::Port).as_deref(), tls)],
-            );
+            let url = server_url(tls, host, value(Attribute::Port));
+            options = options.set("servers", vec![url]);
         }
-        if let Some((_, name)) = given
-            .iter()
-            .find(|(a, v)| *a == Attribute::Name && !v.is_empty())
-        {
-            options = options.set("name", name.clone());
+        if let Some(name) = value(given, Attribute::Name).filter(|name| !name.is_empty()) {
+            options = options.set("name", name);
         }
         let change = Change::UpdateNetwork {
             user: user.name.clone(),
             name: network.config.name.clone(),
             options: named(given, options),
         };
-        match self
-            .shared
-            .bouncer
-            .change(self.caller.authority(), change)
-            .await
-        {
-            Ok(_) => self.done("CHANGENETWORK", id, label),
-            Err(refusal) => {
-                self.refused("CHANGENETWORK", id.to_string().as_bytes(), &refusal, label);
-            }
-        }
+        self.change("CHANGENETWORK", Some(id), change, label).await;
     }
 
     async fn delete_network(&mut self, id: u64, label: Option<&Bytes>) {
@@ -251,14 +213,18 @@ impl Writer<'_> {
             user: user.name.clone(),
             name: network.config.name.clone(),
         };
-        match self
-            .shared
-            .bouncer
-            .change(self.caller.authority(), change)
-            .await
-        {
-            Ok(_) => self.done("DELNETWORK", id, label),
-            Err(refusal) => self.refused("DELNETWORK", id.to_string().as_bytes(), &refusal, label),
+        self.change("DELNETWORK", Some(id), change, label).await;
+    }
+
+    /// Has the bouncer change something and answers what came of it. `id`: of the network, unless it is new.
+    async fn change(&mut self, word: &str, id: Option<u64>, change: Change, label: Option<&Bytes>) {
+        let by = self.caller.authority();
+        match self.shared.bouncer.change(by, change).await {
+            Ok(outcome) => self.done(word, id.or(outcome.network).unwrap_or_default(), label),
+            Err(refusal) => {
+                let id = id.map_or_else(|| "*".to_owned(), |id| id.to_string());
+                self.refused(word, id.as_bytes(), &refusal, label);
+            }
         }
     }
 
@@ -313,6 +279,14 @@ impl Writer<'_> {
     }
 }
 
+/// What is told of all networks, by number.
+fn networks_of(user: &User) -> BTreeMap<u64, Told> {
+    let networks = user.networks.iter();
+    networks
+        .map(|network| (network.id, shown(user, network)))
+        .collect()
+}
+
 /// What is told of a network. What has no value is not there.
 fn shown(user: &User, network: &NetworkHandle) -> Told {
     let config = &network.config;
@@ -354,31 +328,16 @@ fn named(given: &Attributes, options: Options) -> Options {
         (Attribute::Pass, "password"),
     ];
     keys.into_iter().fold(options, |options, (attribute, key)| {
-        match given.iter().find(|(a, _)| *a == attribute) {
-            Some((_, value)) if value.is_empty() => options.unset(key),
-            Some((_, value)) => options.set(key, value.clone()),
+        match value(given, attribute) {
+            Some("") => options.unset(key),
+            Some(value) => options.set(key, value),
             None => options,
         }
     })
 }
 
-fn url(host: &str, port: Option<&str>, tls: bool) -> String {
-    let scheme = if tls { "ircs" } else { "irc+insecure" };
-    let bare = host.trim_matches(['[', ']']);
-    let host = if bare.contains(':') {
-        format!("[{bare}]")
-    } else {
-        bare.to_owned()
-    };
-    let port = port.unwrap_or(if tls { "6697" } else { "6667" });
-    format!("{scheme}://{host}:{port}")
-}
-
-/// A network without a name is called as its server.
-fn name_of(host: &str) -> String {
-    let refused = |c: char| c.is_whitespace() || c.is_control() || "/@:".contains(c);
-    host.chars()
-        .map(|c| if refused(c) { '_' } else { c })
-        .take(64)
-        .collect()
+/// What is given for an attribute.
+fn value(given: &Attributes, wanted: Attribute) -> Option<&str> {
+    let mut values = given.iter().filter(|(attribute, _)| *attribute == wanted);
+    values.next().map(|(_, value)| value.as_str())
 }

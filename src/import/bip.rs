@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use super::document::{Keys, Value, put};
 use super::lines::Form;
 use super::section::{Entry, Section};
-use super::{
-    Error, Found, Logs, Network, User, file_in, network_name, server_url, text_of, user_name,
-};
+use super::{Error, Found, Logs, Network, User, file_in, text_of};
+use crate::config::parts::{network_name, server_url, user_name};
 
 /// What is said of keys that are left behind.
 const LEFT: &[(&str, &str)] = &[
@@ -249,7 +248,7 @@ impl Reading {
                 .and_then(|p| u16::try_from(p).ok())
                 .unwrap_or(6667);
             match server.text("host") {
-                Some(host) => urls.push(server_url(tls, &host, port)),
+                Some(host) => urls.push(server_url(tls, &host, Some(&port.to_string()))),
                 None => self.note(line, "server", "has no host"),
             }
             self.leftover(server);

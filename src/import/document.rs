@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{Found, Origin};
+use crate::config::toml_text::write_text;
 
 /// A value of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,22 +85,6 @@ impl Value {
     }
 }
 
-/// A basic string (TOML 1.0): quotes, backslashes and controls escaped, all else as it is.
-fn write_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                out.push('\\');
-                out.push(c);
-            }
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
 fn write_table(header: &str, keys: &Keys, out: &mut String) {
     out.push('\n');
     out.push_str(header);
@@ -131,21 +116,4 @@ pub(super) fn write(found: &Found, origin: Origin, path: &Path) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_back_as_it_was(text in any::<String>()) {
-            let mut out = "key = ".to_owned();
-            write_text(&text, &mut out);
-            let table: toml::Table = toml::from_str(&out).unwrap();
-            prop_assert_eq!(table["key"].as_str(), Some(text.as_str()));
-        }
-    }
 }

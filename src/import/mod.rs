@@ -222,54 +222,5 @@ fn text_of(path: &Path) -> Result<String, Error> {
     }
 }
 
-/// A name that a user may have here: `[a-z0-9_-]{1,32}`.
-fn user_name(name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
-    let name = name.to_lowercase();
-    let name: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .take(32)
-        .collect();
-    if name.is_empty() { "user".into() } else { name }
-}
-
-/// A name that a network may have here: up to 64 bytes without space, `/`, `@`, `:` or controls.
-fn network_name(name: &str) -> String {
-    let refused = |c: char| c.is_whitespace() || c.is_control() || "/@:".contains(c);
-    let mut out = String::new();
-    for c in name.chars().map(|c| if refused(c) { '_' } else { c }) {
-        if out.len() + c.len_utf8() > 64 {
-            break;
-        }
-        out.push(c);
-    }
-    if out.is_empty() {
-        "network".into()
-    } else {
-        out
-    }
-}
-
-/// A server's URL. An IPv6 address may stand with or without brackets.
-fn server_url(tls: bool, host: &str, port: u16) -> String {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let local = bare == "localhost"
-        || bare
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|a| a.is_loopback());
-    let scheme = match (tls, local) {
-        (true, _) => "ircs",
-        (false, true) => "irc",
-        (false, false) => "irc+insecure",
-    };
-    let host = if bare.contains(':') {
-        format!("[{bare}]")
-    } else {
-        bare.to_owned()
-    };
-    format!("{scheme}://{host}:{port}")
-}
-
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,8 @@ use crate::history::{self, Past};
 
 use super::layout::{self, Place};
 use super::lines::{Form, Said, Talk};
-use super::{Error, Logs, network_name, soju, user_name};
+use super::{Error, Logs, soju};
+use crate::config::parts::{network_name, user_name};
 
 /// A line of a log is read up to this length; nobody can have said more.
 const LONGEST: u64 = 64 * 1024;

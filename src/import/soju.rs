@@ -10,7 +10,8 @@ use crate::wire::{Line, Tags, Timestamp};
 
 use super::document::{Keys, Value, put};
 use super::lines::Said;
-use super::{Error, Found, Logs, Network, User, file_in, network_name, server_url, user_name};
+use super::{Error, Found, Logs, Network, User, file_in};
+use crate::config::parts::{network_name, server_url, user_name};
 
 pub(super) fn read(path: &Path) -> Result<Found, Error> {
     let file = file_in(path, &["main.db", "soju.db"])?;
@@ -255,7 +256,7 @@ fn url(address: &str) -> Option<String> {
     let port = port.map_or(Some(if tls { 6697 } else { 6667 }), |port| {
         port.parse().ok()
     })?;
-    (!host.is_empty()).then(|| server_url(tls, host, port))
+    (!host.is_empty()).then(|| server_url(tls, host, Some(&port.to_string())))
 }
 
 /// A row with the names of its columns.

@@ -8,9 +8,8 @@ use super::lines::Form;
 use super::section::{Entry, Section};
 use super::znc_file::{parse, registry};
 use super::znc_known::{LEFT, MODULES};
-use super::{
-    Error, Found, Logs, Network, User, file_in, network_name, server_url, text_of, user_name,
-};
+use super::{Error, Found, Logs, Network, User, file_in, text_of};
+use crate::config::parts::{network_name, server_url, user_name};
 
 pub(super) fn read(path: &Path) -> Result<Found, Error> {
     let file = file_in(path, &["configs/znc.conf", "znc.conf"])?;
@@ -288,8 +287,8 @@ impl Reading {
             let (tls, port) = port
                 .strip_prefix('+')
                 .map_or((false, port), |port| (true, port));
-            match port.parse() {
-                Ok(port) => urls.push(server_url(tls, host, port)),
+            match port.parse::<u16>() {
+                Ok(port) => urls.push(server_url(tls, host, Some(&port.to_string()))),
                 Err(_) => self.note(
                     entry.line,
                     format!("Server = {}", entry.value),
