@@ -3,6 +3,8 @@
 // Helpers are parts of tests, although not marked as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "e2e/certificates.rs"]
+mod certificates;
 mod changes_support;
 mod support;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use changes_support::{Administrator, Random, invalid_mutants};
 use support::daemon::{PASSWORD, channel, config, network, user};
-use support::{Client, Daemon, Link, MockIrcd, Script, in_time};
+use support::{Client, Daemon, Link, MockIrcd, Script};
 use tokio::time::timeout;
 
 async fn registered(ircd: &MockIrcd) -> Link {
@@ -470,82 +472,4 @@ async fn settle(ircd: &MockIrcd, admin: &Administrator, links: &mut Vec<Link>, w
 fn nicks(links: &[Link]) -> Vec<String> {
     let nicks = links.iter().filter_map(|link| link.session().nick.clone());
     nicks.collect()
-}
-
-#[tokio::test]
-async fn a_certificate_for_servers_is_made_and_shown() {
-    let ircd = MockIrcd::start_tls(Script::default()).await;
-    let old = network("old", "irc://[::1]:1");
-    let daemon = Daemon::start(&config(&old)).await;
-    let admin = Administrator::of(&daemon);
-    let url = ircd.url();
-    let create = ["network", "create", "-name", "net", "-addr", &url];
-    admin
-        .does(&[&create[..], &["-verify", "none"]].concat())
-        .await;
-    let link = registered(&ircd).await;
-    assert_eq!(link.session().fingerprint, None);
-    let told = admin
-        .says(&["certfp", "fingerprint", "-network", "net"])
-        .await;
-    assert_eq!(told.code, 1, "{told:?}");
-    let made = admin.does(&["certfp", "generate", "-network", "net"]).await;
-    assert_eq!(made.lines[0], "net: certificate made; it connects anew");
-    let shown = |link: &Link| {
-        let print = link.session().fingerprint.clone().unwrap();
-        print.replace("sha256:", "net: sha256 ")
-    };
-    let link = registered(&ircd).await;
-    assert_eq!(made.lines[1], shown(&link));
-    let ask = ["certfp", "fingerprint", "-network", "net"];
-    assert_eq!(admin.does(&ask).await.lines, made.lines[1..]);
-    // Users may, too, although they name no files. The same file holds another certificate then.
-    let mut client = daemon.login(&format!("apw/net:{PASSWORD}")).await;
-    client.send("CAROM certfp generate -key-type ed25519").await;
-    let then = "servers are shown it from the next connection on";
-    client.expect_where(then, |line| line.contains(then)).await;
-    let told = admin.does(&ask).await;
-    assert_ne!(told.lines, made.lines[1..]);
-    admin.does(&["network", "jump", "net"]).await;
-    let link = registered(&ircd).await;
-    assert_eq!(told.lines[0], shown(&link));
-    // What the file declares is changed there, and nothing is left lying about.
-    let told = admin.says(&["certfp", "generate", "-network", "old"]).await;
-    assert_eq!(told.code, 1);
-    let key = "carom.toml (user.network.client_certificate)";
-    assert!(told.lines[0].contains(key), "{told:?}");
-    let folder = daemon.path("certificates").join("apw");
-    let files = std::fs::read_dir(folder).map_or(0, Iterator::count);
-    assert_eq!(files, 1);
-}
-
-#[tokio::test]
-async fn a_refused_certificate_is_told_and_can_be_pinned() {
-    let ircd = MockIrcd::start_tls(Script::default()).await;
-    let daemon = Daemon::start(&config("")).await;
-    let admin = Administrator::of(&daemon);
-    admin
-        .does(&["network", "create", "-name", "net", "-addr", &ircd.url()])
-        .await;
-    let print = ircd.identity().fingerprint();
-    assert!(ircd.try_accept().await.is_err(), "it is refused");
-    let told = daemon.tells(&["trust", "-network", "net"], &print).await;
-    assert!(told.contains("unknown authority"), "{told}");
-    let word = format!("\"trust -network net {print}\" takes it from now on");
-    assert!(told.contains(&word), "{told}");
-    admin.does(&["trust", "-network", "net", &print]).await;
-    // An attempt that was under way before may be refused yet.
-    let accepted = async {
-        loop {
-            if let Ok(link) = ircd.try_accept().await {
-                return link;
-            }
-        }
-    };
-    let mut link = in_time("a connection that is taken", accepted).await;
-    link.registered().await;
-    let dump = admin.dump().await;
-    assert!(dump.contains(&print), "{dump}");
-    let ask = ["trust", "-network", "net"];
-    daemon.tells(&ask, "no certificate is refused").await;
 }

@@ -235,11 +235,10 @@ fn key_type(a: &mut Arguments) -> Result<KeyType, ParseError> {
     match a.option("key-type").as_deref() {
         None | Some("ecdsa") => Ok(KeyType::Ecdsa),
         Some("ed25519") => Ok(KeyType::Ed25519),
-        Some("rsa") => Err(a.usage(
-            "-key-type: RSA keys cannot be made here, only ecdsa and ed25519; client_certificate in the file takes any"
-                .to_owned(),
-        )),
-        Some(other) => Err(a.usage(format!("-key-type: \"{other}\" is neither ecdsa nor ed25519"))),
+        Some("rsa") => Ok(KeyType::Rsa),
+        Some(other) => Err(a.usage(format!(
+            "-key-type: \"{other}\" is none of ecdsa, ed25519 and rsa"
+        ))),
     }
 }
 

@@ -196,6 +196,8 @@ pub enum KeyType {
     Ecdsa,
     /// Ed25519.
     Ed25519,
+    /// RSA of 3072 bits.
+    Rsa,
 }
 
 /// What to write out.

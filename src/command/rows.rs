@@ -256,7 +256,7 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         verb: Verb::CertfpGenerate, words: &["certfp", "generate"], parameters: &[],
-        options: &[ON_NETWORK, own("key-type", "TYPE", Text, "ecdsa (the default) or ed25519")],
+        options: &[ON_NETWORK, own("key-type", "TYPE", Text, "ecdsa (the default), ed25519 or rsa")],
         role: User, subject: Subject::Network,
         summary: "makes a certificate that the network's servers are shown, and tells its fingerprint",
         about: "It replaces the one before it. Give the fingerprint to the network's services, often with /msg NickServ CERT ADD FINGERPRINT.", examples: &["certfp generate -network libera", "certfp generate -key-type ed25519"],

@@ -6,11 +6,19 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use rcgen::KeyPair;
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::EncodePrivateKey;
+use rsa::rand_core::OsRng;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::pem;
 use super::tls::{TlsError, write_whole};
 use crate::command::KeyType;
+
+/// Of an RSA key. With fewer it is as strong as 112 bits, with more each handshake takes longer.
+const RSA_BITS: usize = 3072;
 
 /// A certificate as services know it, in hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +53,9 @@ fn hex(bytes: &[u8]) -> String {
 /// Makes a self-signed certificate for `name` and writes it with its key (mode 0600), in a folder that is made when it is
 /// missing (0700). What was there before is replaced whole or not at all.
 pub fn make(path: &Path, name: &str, key_type: KeyType) -> Result<Prints, TlsError> {
-    let failed = |error: rcgen::Error| TlsError::Make {
+    let failed = |reason: String| TlsError::Make {
         name: name.to_owned(),
-        reason: error.to_string(),
-    };
-    let algorithm = match key_type {
-        KeyType::Ecdsa => &rcgen::PKCS_ECDSA_P256_SHA256,
-        KeyType::Ed25519 => &rcgen::PKCS_ED25519,
+        reason,
     };
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -59,8 +63,10 @@ pub fn make(path: &Path, name: &str, key_type: KeyType) -> Result<Prints, TlsErr
         .distinguished_name
         .push(rcgen::DnType::CommonName, name);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-    let pair = rcgen::KeyPair::generate_for(algorithm).map_err(failed)?;
-    let made = params.self_signed(&pair).map_err(failed)?;
+    let pair = key_pair(key_type).map_err(failed)?;
+    let made = params
+        .self_signed(&pair)
+        .map_err(|error| failed(error.to_string()))?;
     if let Some(folder) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|source| TlsError::Write {
@@ -73,9 +79,29 @@ pub fn make(path: &Path, name: &str, key_type: KeyType) -> Result<Prints, TlsErr
     Ok(Prints::of(made.der()))
 }
 
+/// A new key. ring makes none of RSA, but takes one.
+fn key_pair(key_type: KeyType) -> Result<KeyPair, String> {
+    let algorithm = match key_type {
+        KeyType::Ecdsa => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyType::Ed25519 => &rcgen::PKCS_ED25519,
+        KeyType::Rsa => return rsa_pair(),
+    };
+    KeyPair::generate_for(algorithm).map_err(|error| error.to_string())
+}
+
+fn rsa_pair() -> Result<KeyPair, String> {
+    let key = RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|error| error.to_string())?;
+    let der = key.to_pkcs8_der().map_err(|error| error.to_string())?;
+    let der = PrivatePkcs8KeyDer::from(der.as_bytes());
+    let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_RSA_SHA256);
+    pair.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use rustls::crypto::ring::sign::any_supported_type;
 
     use super::*;
 
@@ -84,12 +110,13 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("certificates/apw/net.pem");
         let mut known = Vec::new();
-        for key_type in [KeyType::Ecdsa, KeyType::Ed25519] {
+        for key_type in [KeyType::Ecdsa, KeyType::Ed25519, KeyType::Rsa] {
             let made = make(&path, "apw", key_type).unwrap();
             assert_eq!(Prints::read(&path).unwrap(), made);
             assert_eq!((made.sha256.len(), made.sha512.len()), (64, 128));
             // The key is read as any other: others must not be able to.
-            pem::private_key(&path).unwrap();
+            let key = pem::private_key(&path).unwrap();
+            assert!(any_supported_type(&key).is_ok(), "{key_type:?}");
             let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&path), 0o600);
             assert_eq!(mode(path.parent().unwrap()), 0o700);

@@ -1,6 +1,7 @@
 //! The certificate that the servers of a network are shown: made and put among the network's options, and told by its
 //! fingerprints. How one is made is `net::certfp`'s.
 
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::command::KeyType;
@@ -10,6 +11,9 @@ use crate::net::certfp::{self, Prints};
 use super::out::{Out, fields};
 use super::scope::Scope;
 use super::{Done, Refused};
+
+/// Keys are made one at a time: one of RSA keeps a processor busy for a second or more.
+static MAKING: Semaphore = Semaphore::const_new(1);
 
 const KEY: &str = "client_certificate";
 
@@ -37,6 +41,7 @@ pub(super) async fn generate(scope: &Scope<'_>, key_type: KeyType, out: &mut Out
     let text = path.to_str().ok_or("the data folder's name is not UTF-8")?;
     let options = Options::new().set(KEY, text);
     let made = {
+        let _making = MAKING.acquire().await?;
         let (path, user) = (path.clone(), user.clone());
         spawn_blocking(move || certfp::make(&path, &user, key_type)).await??
     };
