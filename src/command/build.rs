@@ -90,6 +90,7 @@ fn command(a: &mut Arguments) -> Result<Command, ParseError> {
             let account = a.required("ACCOUNT");
             Command::SaslSetPlain(account, Secret::new(a.required("PASSWORD")))
         }
+        Verb::SaslSetExternal => Command::SaslSetExternal,
         Verb::SaslReset => Command::SaslReset,
         Verb::SaslStatus => Command::SaslStatus,
         _ => return more(a),

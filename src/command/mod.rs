@@ -131,6 +131,8 @@ pub enum Command {
     Trust(Option<Pin>),
     /// How to log in to services: account and password.
     SaslSetPlain(String, Secret),
+    /// How to log in to services: by the certificate that servers are shown.
+    SaslSetExternal,
     /// Not at all.
     SaslReset,
     /// How it is done.

@@ -259,7 +259,7 @@ pub static ROWS: &[Row] = &[
         options: &[ON_NETWORK, own("key-type", "TYPE", Text, "ecdsa (the default), ed25519 or rsa")],
         role: User, subject: Subject::Network,
         summary: "makes a certificate that the network's servers are shown, and tells its fingerprint",
-        about: "It replaces the one before it. Give the fingerprint to the network's services, often with /msg NickServ CERT ADD FINGERPRINT.", examples: &["certfp generate -network libera", "certfp generate -key-type ed25519"],
+        about: "It replaces the one before it. It is logged in with from then on, unless a password is set (\"sasl set-plain\"). Services have to know it: mostly by /msg NickServ CERT ADD FINGERPRINT.", examples: &["certfp generate -network libera", "certfp generate -key-type ed25519"],
     },
     Row {
         verb: Verb::CertfpFingerprint, words: &["certfp", "fingerprint"], parameters: &[], options: &[ON_NETWORK],
@@ -272,6 +272,12 @@ pub static ROWS: &[Row] = &[
         role: User, subject: Subject::Network,
         summary: "logs in to the network's services with account and password",
         about: "", examples: &["sasl set-plain -network libera apw 'correct horse'"],
+    },
+    Row {
+        verb: Verb::SaslSetExternal, words: &["sasl", "set-external"], parameters: &[], options: &[ON_NETWORK],
+        role: User, subject: Subject::Network,
+        summary: "logs in to the network's services with the certificate of \"certfp generate\"",
+        about: "Services have to know it. Until a login with it has worked, one that is refused is told and nothing else.", examples: &["sasl set-external -network libera"],
     },
     Row {
         verb: Verb::SaslReset, words: &["sasl", "reset"], parameters: &[], options: &[ON_NETWORK],

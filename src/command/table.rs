@@ -36,6 +36,7 @@ pub enum Verb {
     CertfpGenerate,
     CertfpFingerprint,
     SaslSetPlain,
+    SaslSetExternal,
     SaslReset,
     SaslStatus,
     Trust,

@@ -110,6 +110,8 @@ pub enum Fact {
     Away = 11,
     /// The real name the user chose; the name is empty.
     Realname = 12,
+    /// Services may not know our certificate yet; the name is empty.
+    NewCertificate = 13,
     /// Up to where a buffer is read; the name is the buffer.
     Marker = 20,
 }
@@ -125,6 +127,7 @@ impl Fact {
             10 => Some(Self::Sts),
             11 => Some(Self::Away),
             12 => Some(Self::Realname),
+            13 => Some(Self::NewCertificate),
             20 => Some(Self::Marker),
             _ => None,
         }

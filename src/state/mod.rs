@@ -152,6 +152,8 @@ pub struct Network {
     backoff: Backoff,
     /// The user said to stay away.
     offline: bool,
+    /// Services may not know our certificate yet.
+    new_certificate: bool,
     /// The server a jump went to last, by its place in the list.
     jumped_to: usize,
     storage: Storage,
@@ -182,6 +184,7 @@ impl Network {
             upstream: Upstream::Down(Outage::default()),
             backoff: Backoff::new(seed),
             offline: false,
+            new_certificate: false,
             jumped_to: 0,
             storage: Storage::default(),
             settings,

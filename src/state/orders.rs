@@ -37,6 +37,8 @@ pub enum Order {
     ResetHistory(Option<Bytes>),
     /// Asks the server how long an answer takes; the status has it when it comes.
     MeasureLag,
+    /// There is a new certificate to log in with: until a login with it has worked, one that is refused ends nothing.
+    NewCertificate,
     /// Tells all its clients something.
     Notice(String),
     /// How is it doing?
@@ -145,6 +147,10 @@ impl Network {
             Order::Dismiss(id) => self.dismiss(id, turn),
             Order::ResetHistory(target) => Ok(self.reset(target.as_deref(), turn)),
             Order::MeasureLag => self.measure_lag(turn),
+            Order::NewCertificate => {
+                self.set_new_certificate(true, turn);
+                Ok("noted".to_owned())
+            }
             Order::Notice(text) => {
                 self.announce(&text, turn);
                 Ok("told".to_owned())

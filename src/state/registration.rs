@@ -224,7 +224,7 @@ impl Network {
             let text = text_of(received);
             let code = line.param(1).unwrap_or_default();
             if code.starts_with(b"ACCOUNT_REQUIRED") {
-                return self.login_failed(&text, Verdict::Banned, turn);
+                return self.leave_refused(&text, Verdict::Banned, turn);
             }
             self.announce(&format!("{}: {text}", self.settings.network.name), turn);
         }
@@ -361,6 +361,7 @@ impl Network {
                 self.login_failed(why, Verdict::Banned, turn);
             }
             Some(903 | 907) => {
+                self.certificate_has_served(turn);
                 if let Some(registration) = self.registration() {
                     registration.logged_in = true;
                 }
@@ -375,8 +376,21 @@ impl Network {
         }
     }
 
-    /// Without its account the user is not who the network knows: better not there than unmasked.
+    /// Without its account the user is not who the network knows: better not there than unmasked. But a certificate that
+    /// is new can be made known to services by somebody who is there alone.
     pub(super) fn login_failed(&mut self, why: &str, least: Verdict, turn: &mut Turn) {
+        if !self.has_new_certificate() {
+            return self.leave_refused(why, least, turn);
+        }
+        let name = &self.settings.network.name;
+        let text = format!(
+            "{name}: login by certificate refused: {why}; \"certfp fingerprint\" shows what services have to know"
+        );
+        self.announce(&text, turn);
+        self.end_negotiation(turn);
+    }
+
+    fn leave_refused(&mut self, why: &str, least: Verdict, turn: &mut Turn) {
         say(turn, &Command::QUIT(None));
         self.refuse(format!("login refused: {why}"), least, turn);
     }
@@ -401,8 +415,9 @@ impl Network {
     /// 001. Without the login that is configured it is refused.
     fn welcome_by_server(&mut self, nick: &[u8], server: &[u8], turn: &mut Turn) {
         let logged_in = self.registration().is_some_and(|r| r.logged_in);
-        if self.settings.network.sasl.is_some() && !logged_in {
-            return self.login_failed("the server has no SASL", Verdict::Ordinary, turn);
+        let needed = self.settings.network.sasl.is_some() && !self.has_new_certificate();
+        if needed && !logged_in {
+            return self.leave_refused("the server has no SASL", Verdict::Ordinary, turn);
         }
         self.up(nick, server, turn);
     }

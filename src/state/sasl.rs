@@ -8,6 +8,7 @@ use irc_proto::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Sasl;
+use crate::history::{Fact, Write};
 use crate::wire::Cap;
 
 use super::feature::{Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Source};
@@ -278,11 +279,32 @@ impl Network {
             Some(903) if !exchange.is_convinced() => {
                 self.own_login_failed("the server did not prove that it knows the password", turn);
             }
-            Some(903 | 907) => {}
+            Some(903 | 907) => self.certificate_has_served(turn),
             _ => {
                 let why = received.line.last().unwrap_or_default();
                 self.own_login_failed(&String::from_utf8_lossy(why), turn);
             }
+        }
+    }
+
+    /// Whether we log in with a certificate that services may not know yet.
+    pub(super) fn has_new_certificate(&self) -> bool {
+        let sasl = &self.settings.network.sasl;
+        self.new_certificate && matches!(sasl, Some(Sasl::External { .. }))
+    }
+
+    pub(super) fn set_new_certificate(&mut self, is_new: bool, turn: &mut Turn) {
+        if std::mem::replace(&mut self.new_certificate, is_new) != is_new {
+            let value = is_new.then(|| Bytes::from_static(b"true"));
+            let (fact, name) = (Fact::NewCertificate, Bytes::new());
+            self.remember(Write::Fact { fact, name, value }, turn);
+        }
+    }
+
+    /// A login has worked.
+    pub(super) fn certificate_has_served(&mut self, turn: &mut Turn) {
+        if self.has_new_certificate() {
+            self.set_new_certificate(false, turn);
         }
     }
 

@@ -70,6 +70,7 @@ impl Network {
                 Fact::Sts => self.restore_policy(name, value),
                 Fact::Away => self.away = Some(value.clone()),
                 Fact::Realname => self.restore_realname(value),
+                Fact::NewCertificate => self.new_certificate = true,
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::changes_support::Administrator;
 use super::registered;
 use super::support::daemon::{PASSWORD, config, network};
+use super::support::script::Account;
 use super::support::{Daemon, Link, MockIrcd, Script, in_time};
 
 #[tokio::test]
@@ -31,14 +32,14 @@ async fn a_certificate_for_servers_is_made_and_shown() {
     let link = registered(&ircd).await;
     assert_eq!(made.lines[1], shown(&link));
     let ask = ["certfp", "fingerprint", "-network", "net"];
-    assert_eq!(admin.does(&ask).await.lines, made.lines[1..]);
+    assert_eq!(admin.does(&ask).await.lines, made.lines[1..3]);
     // Users may, too, although they name no files. The same file holds another certificate then.
     let mut client = daemon.login(&format!("apw/net:{PASSWORD}")).await;
     client.send("CAROM certfp generate -key-type ed25519").await;
     let then = "servers are shown it from the next connection on";
     client.expect_where(then, |line| line.contains(then)).await;
     let told = admin.does(&ask).await;
-    assert_ne!(told.lines, made.lines[1..]);
+    assert_ne!(told.lines, made.lines[1..3]);
     admin.does(&["network", "jump", "net"]).await;
     let link = registered(&ircd).await;
     assert_eq!(told.lines[0], shown(&link));
@@ -105,6 +106,69 @@ async fn a_certificate_may_have_a_key_of_each_kind() {
         let print = link.session().fingerprint.clone().unwrap();
         let told = admin.does(&["certfp", "fingerprint"]).await;
         assert_eq!(told.lines[0], print.replace("sha256:", "net: sha256 "));
-        assert_eq!(told.lines, made.lines[1..], "{kind}");
+        assert_eq!(told.lines, made.lines[1..3], "{kind}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_made_is_logged_in_with() {
+    let script = Script {
+        caps: Some(vec!["sasl"]),
+        ..Script::default()
+    };
+    let ircd = MockIrcd::start_tls(script).await;
+    let daemon = Daemon::start(&config("")).await;
+    let admin = Administrator::of(&daemon);
+    let url = ircd.url();
+    let create = ["network", "create", "-name", "net", "-addr", &url];
+    admin
+        .does(&[&create[..], &["-verify", "none"]].concat())
+        .await;
+    let mut link = registered(&ircd).await;
+    let without = admin.says(&["sasl", "set-external"]).await;
+    assert_eq!(
+        without.lines,
+        ["net: no certificate; \"certfp generate\" makes one"]
+    );
+    // Services do not know it yet, and the user learns what to tell them.
+    let made = admin.does(&["certfp", "generate"]).await;
+    link.expect("QUIT").await;
+    let mut link = registered(&ircd).await;
+    assert!(
+        link.heard()
+            .iter()
+            .any(|line| line == "AUTHENTICATE EXTERNAL")
+    );
+    assert_eq!(link.session().account, None);
+    let print = link.session().fingerprint.clone().unwrap();
+    let word = format!(
+        "/msg NickServ CERT ADD {} (or",
+        print.replace("sha256:", "")
+    );
+    assert!(made.lines[3].contains(&word), "{made:?}");
+    ircd.change(|script| script.account = Some(Account::External("apw", print)));
+    let account = |link: &Link| link.session().account.clone();
+    for (words, expected) in [
+        (&["network", "jump"][..], Some("apw")),
+        (&["sasl", "reset"], None),
+        (&["sasl", "set-external"], Some("apw")),
+    ] {
+        admin.does(words).await;
+        link.expect("QUIT").await;
+        link = registered(&ircd).await;
+        assert_eq!(account(&link).as_deref(), expected, "{words:?}");
+    }
+    // Who logs in by password goes on doing so.
+    ircd.change(|script| script.account = Some(Account::Plain("apw", "hunter2")));
+    admin.does(&["sasl", "set-plain", "apw", "hunter2"]).await;
+    link.expect("QUIT").await;
+    link = registered(&ircd).await;
+    let made = admin.does(&["certfp", "generate"]).await;
+    assert!(
+        made.lines[4].contains("goes on logging in as apw with the password"),
+        "{made:?}"
+    );
+    admin.does(&["network", "jump"]).await;
+    link.expect("QUIT").await;
+    assert_eq!(account(&registered(&ircd).await).as_deref(), Some("apw"));
 }

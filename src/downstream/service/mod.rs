@@ -169,6 +169,7 @@ async fn about_certificates(scope: &Scope<'_>, command: Command, out: &mut Out) 
     match command {
         Command::CertificateStatus => users::certificates(scope, out).await,
         Command::CertfpGenerate(key_type) => certfp::generate(scope, key_type, out).await,
+        Command::SaslSetExternal => certfp::use_it(scope, out).await,
         Command::CertfpFingerprint => certfp::fingerprint(scope, out).await,
         Command::Trust(None) => trust::show(scope, out).await,
         command => about_history(scope, command, out).await,
