@@ -1,10 +1,12 @@
 //! Changes that users ask for, one at a time: judged, stored, applied, answered, in this order. Killed before it is
 //! stored a change has not happened; after it, it comes back whole. Passwords are hashed beside, so that nobody waits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use crate::clock;
@@ -12,7 +14,9 @@ use crate::config::change::{Present, Step};
 use crate::config::made::Edit;
 use crate::config::overlay::{Authority, Change, Outcome, Refusal};
 use crate::config::{Config, Network, Secret};
+use crate::history::{self, History};
 use crate::mailbox::ToNetwork;
+use crate::net::certfp;
 use crate::wire::Timestamp;
 
 use super::apply::Bouncer;
@@ -246,7 +250,7 @@ impl Bouncer {
         self.purge();
     }
 
-    /// Removes the logs of what is forgotten, a little at a time.
+    /// Removes the certificates and the logs of what is forgotten, a little at a time.
     fn purge(&mut self) {
         if self
             .purging
@@ -257,16 +261,31 @@ impl Bouncer {
         }
         let history = self.history.clone();
         let before = before_that(clock().time, RESTORABLE);
+        let folder = certfp::folder(&self.config.storage.folder);
         self.purging = Some(tokio::spawn(async move {
-            loop {
-                match history.purge_some(before).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => return error!(%error, "deleted networks are not forgotten yet"),
-                }
+            if let Err(error) = forget(&history, before, folder).await {
+                error!(%error, "deleted networks are not forgotten yet");
             }
         }));
     }
+}
+
+/// Forgets the networks that were deleted before a moment. Files go first: as long as the store knows of the network, they
+/// are found again.
+async fn forget(
+    history: &History,
+    before: Timestamp,
+    folder: PathBuf,
+) -> Result<(), history::Error> {
+    while let Some(network) = history.retired(before).await? {
+        let folder = folder.clone();
+        let removed = spawn_blocking(move || certfp::remove(&folder, network)).await;
+        if let Ok(Err(error)) = removed {
+            error!(%error, network, "the certificate of a deleted network stays");
+        }
+        while history.purge_some(network).await? {}
+    }
+    Ok(())
 }
 
 fn before_that(now: Timestamp, span: Duration) -> Timestamp {

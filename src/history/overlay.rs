@@ -72,9 +72,21 @@ impl History {
         self.shared.desk.change(note).await
     }
 
-    /// Forgets a little of what was deleted before a moment. False: nothing of that is left.
-    pub async fn purge_some(&self, before: Timestamp) -> Result<bool, Error> {
-        let purge = move |db: &Connection| transaction(db, |db| purge_some(db, before));
+    /// A network that was deleted before a moment, if one is left.
+    pub async fn retired(&self, before: Timestamp) -> Result<Option<u64>, Error> {
+        let ask = move |db: &Connection| {
+            db.prepare_cached("SELECT network FROM retired WHERE since < ?1 LIMIT 1")?
+                .query_row([before.millis()], |row| row.get(0))
+                .optional()
+        };
+        let network: Option<i64> = self.shared.desk.change(ask).await?;
+        Ok(network.map(i64::cast_unsigned))
+    }
+
+    /// Forgets a little of a network that was deleted. False: that was the last of it.
+    pub async fn purge_some(&self, network: u64) -> Result<bool, Error> {
+        let network = network.cast_signed();
+        let purge = move |db: &Connection| transaction(db, |db| purge_some(db, network));
         self.shared.desk.change(purge).await
     }
 }
@@ -252,14 +264,7 @@ fn purge_user(db: &Connection, name: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn purge_some(db: &Connection, before: Timestamp) -> rusqlite::Result<bool> {
-    let network: Option<i64> = db
-        .prepare_cached("SELECT network FROM retired WHERE since < ?1 LIMIT 1")?
-        .query_row([before.millis()], |row| row.get(0))
-        .optional()?;
-    let Some(network) = network else {
-        return Ok(false);
-    };
+fn purge_some(db: &Connection, network: i64) -> rusqlite::Result<bool> {
     if forget_lines(db, network)? {
         return Ok(true);
     }
@@ -278,7 +283,7 @@ fn purge_some(db: &Connection, before: Timestamp) -> rusqlite::Result<bool> {
     }
     db.prepare_cached("DELETE FROM network WHERE id = ?1")?
         .execute([network])?;
-    Ok(true)
+    Ok(false)
 }
 
 /// Forgets lines of a network for as long as a step may take. Whether there may be more.

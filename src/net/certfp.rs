@@ -2,9 +2,10 @@
 //! services ask for. Which file is a network's, the configuration says; it is read for a handshake by `tls`.
 
 use std::fmt::Write;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::KeyPair;
 use rsa::RsaPrivateKey;
@@ -48,6 +49,40 @@ fn hex(bytes: &[u8]) -> String {
         _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Where the certificates of networks are, in the data folder.
+pub fn folder(data: &Path) -> PathBuf {
+    data.join("certificates")
+}
+
+/// The file of a network. It has the number, which stays when the network is renamed and is never another one's.
+pub fn file(folder: &Path, user: &str, network: &str, number: u64) -> PathBuf {
+    folder.join(user).join(format!("{network}-{number}.pem"))
+}
+
+/// Removes the file of the network with this number, whatever it was called.
+pub fn remove(folder: &Path, number: u64) -> io::Result<()> {
+    let end = format!("-{number}.pem");
+    let users = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        users => users?,
+    };
+    for user in users {
+        let user = user?;
+        if !user.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(user.path())? {
+            let file = file?;
+            if file.file_name().to_string_lossy().ends_with(&end) {
+                fs::remove_file(file.path())?;
+                // Only the last one leaves an empty folder behind.
+                _ = fs::remove_dir(user.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes a self-signed certificate for `name` and writes it with its key (mode 0600), in a folder that is made when it is
@@ -123,5 +158,26 @@ mod tests {
             assert!(!known.contains(&made), "another one each time");
             known.push(made);
         }
+    }
+
+    #[test]
+    fn the_file_of_a_network_is_found_whatever_the_network_was_called() {
+        let data = tempfile::TempDir::new().unwrap();
+        let folder = folder(data.path());
+        remove(&folder, 1).unwrap();
+        let files = [("apw", "net", 1), ("apw", "net-1", 11), ("bob", "x-11", 2)];
+        let files = files.map(|(user, network, number)| file(&folder, user, network, number));
+        for file in &files {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        let there = || files.each_ref().map(|file| file.exists());
+        remove(&folder, 11).unwrap();
+        assert_eq!(there(), [true, false, true]);
+        remove(&folder, 2).unwrap();
+        assert_eq!(there(), [true, false, false]);
+        assert!(!folder.join("bob").exists());
+        remove(&folder, 3).unwrap();
+        assert!(files[0].exists());
     }
 }

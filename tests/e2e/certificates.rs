@@ -172,3 +172,58 @@ async fn a_certificate_that_was_made_is_logged_in_with() {
     link.expect("QUIT").await;
     assert_eq!(account(&registered(&ircd).await).as_deref(), Some("apw"));
 }
+
+#[tokio::test]
+async fn the_certificate_of_a_network_goes_when_the_network_is_forgotten() {
+    let ircd = MockIrcd::start_tls(Script::default()).await;
+    let mut daemon = Daemon::start(&config("")).await;
+    let admin = Administrator::of(&daemon);
+    let url = ircd.url();
+    let create = ["user", "create", "-username", "bob", "-password", "hunter2"];
+    admin.does(&create).await;
+    for (user, network) in [("apw", "one"), ("bob", "two"), ("bob", "three")] {
+        let as_user = ["user", "run", user];
+        let create = ["network", "create", "-name", network, "-addr", &url];
+        admin.does(&[&as_user[..], &create].concat()).await;
+        let generate = ["certfp", "generate", "-network", network];
+        admin.does(&[&as_user[..], &generate].concat()).await;
+    }
+    let folder = daemon.path("certificates");
+    let files = || {
+        let users = ["apw", "bob"].map(|user| std::fs::read_dir(folder.join(user)));
+        let files = users.into_iter().flatten().flatten().flatten();
+        let names = files.map(|file| file.file_name().into_string().unwrap());
+        let mut names: Vec<String> = names
+            .map(|name| name.split('-').next().unwrap().into())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(), ["one", "three", "two"]);
+    // One that is renamed keeps its own, whatever the file is called.
+    let print = ["user", "run", "apw", "certfp", "fingerprint"];
+    let before = admin.does(&print).await.lines;
+    let rename = ["network", "update", "one", "-name", "uno"];
+    admin
+        .does(&[&["user", "run", "apw"], &rename[..]].concat())
+        .await;
+    let after = admin.does(&print).await.lines;
+    assert_eq!(after[0], before[0].replace("one:", "uno:"));
+    // What can be brought back keeps its own too.
+    let delete = ["user", "run", "bob", "network", "delete", "two"];
+    admin.does(&delete).await;
+    admin.does(&["user", "delete", "bob"]).await;
+    daemon.kill().await;
+    daemon.restart().await;
+    assert_eq!(files(), ["one", "three", "two"]);
+    admin.does(&["user", "restore", "bob"]).await;
+    admin.does(&["user", "delete", "bob", "-purge"]).await;
+    let gone = async {
+        while files().contains(&"three".to_owned()) {
+            admin.does(&["status"]).await;
+        }
+    };
+    in_time("the file to go", gone).await;
+    // The network that was deleted before is kept for seven days.
+    assert_eq!(files(), ["one", "two"]);
+}

@@ -29,11 +29,8 @@ pub(super) async fn generate(scope: &Scope<'_>, key_type: KeyType, out: &mut Out
     let name = network.config.name.clone();
     // Asked before anything is written: may he, and is the network one that can be changed here?
     may(scope).await?;
-    let folder = scope.directory.config.storage.folder.join("certificates");
-    // With the number, which stays when the network is renamed and is never another one's.
-    let path = folder
-        .join(&user)
-        .join(format!("{name}-{}.pem", network.id));
+    let folder = certfp::folder(&scope.directory.config.storage.folder);
+    let path = certfp::file(&folder, &user, &name, network.id);
     let path = std::path::absolute(path)?;
     let text = path.to_str().ok_or("the data folder's name is not UTF-8")?;
     let mut options = Options::new().set(KEY, text);

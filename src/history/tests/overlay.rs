@@ -26,6 +26,18 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
+/// Forgets everything that was deleted before a moment; in how many steps.
+async fn purge(history: &History, before: Timestamp) -> usize {
+    let mut steps = 0;
+    while let Some(network) = history.retired(before).await.unwrap() {
+        steps += 1;
+        while history.purge_some(network).await.unwrap() {
+            steps += 1;
+        }
+    }
+    steps
+}
+
 #[tokio::test]
 async fn numbers_of_networks_stay_and_are_never_given_out_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -55,7 +67,7 @@ async fn numbers_of_networks_stay_and_are_never_given_out_again() {
         .await
         .unwrap();
     assert!(!numbers.contains(&anew[0]));
-    while history.purge_some(at(6)).await.unwrap() {}
+    purge(&history, at(6)).await;
     history.close().await;
     let history = History::open(Some(&path), Durability::Process).unwrap();
     let last = history.numbers(vec![pair("apw", "new")]).await.unwrap();
@@ -145,11 +157,8 @@ async fn the_log_of_a_deleted_network_goes_after_a_while_and_no_other() {
         now: at(100),
     };
     history.edit(vec![retire], vec![]).await.unwrap();
-    assert!(!history.purge_some(at(100)).await.unwrap(), "not yet");
-    let mut slices = 0;
-    while history.purge_some(at(101)).await.unwrap() {
-        slices += 1;
-    }
+    assert_eq!(history.retired(at(100)).await.unwrap(), None, "not yet");
+    let slices = purge(&history, at(101)).await;
     assert!(slices >= 2, "{slices}: a little at a time");
     let count = |sql: &'static str| {
         let desk = history.shared.desk.clone();
@@ -207,7 +216,7 @@ async fn users_go_with_all_they_had() {
         .await
         .unwrap();
     assert_eq!(history.stored().await.unwrap(), Stored::default());
-    while history.purge_some(at(1)).await.unwrap() {}
+    purge(&history, at(1)).await;
     let left = history.shared.desk.ask(|db| {
         db.query_row("SELECT count(*) FROM network", [], |row| {
             row.get::<_, i64>(0)
