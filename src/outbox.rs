@@ -160,7 +160,8 @@ fn weight(item: &Item) -> usize {
     match item {
         Item::Ask { ask, .. } => {
             let words = match ask {
-                Ask::Command(words) => words.len(),
+                Ask::Command(words) => words.reveal().len(),
+                Ask::Account(account) => account.name.len() + account.password.reveal().len(),
                 Ask::Search(search) => search.words.len(),
                 Ask::Play(play) | Ask::List(play) => {
                     size_of_val(&play.targets[..]) + size_of_val(&play.floors[..])
@@ -179,6 +180,8 @@ fn weight(item: &Item) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+    use crate::state::{Attribute, NetworksAsk, NewAccount};
 
     fn ids(first: u64, last: u64) -> Ids {
         Ids {
@@ -229,7 +232,7 @@ mod tests {
     fn questions_nobody_reads_the_answers_of_have_an_end() {
         let outbox = Outbox::new(100);
         let ask = || Item::Ask {
-            ask: Ask::Command("status".into()),
+            ask: Ask::Command(Secret::new("status".into())),
             label: None,
             after: EntryId(0),
         };
@@ -255,5 +258,32 @@ mod tests {
         tokio::task::yield_now().await;
         outbox.push(Item::More);
         assert_eq!(taken.await.unwrap(), [Item::More]);
+    }
+
+    #[test]
+    fn what_may_hold_a_password_is_not_printed() {
+        let secret = || Secret::new("hunter2".into());
+        let account = NewAccount {
+            name: "apw".into(),
+            password: secret(),
+        };
+        let attributes = vec![(Attribute::Pass, secret())];
+        for ask in [
+            Ask::Command(secret()),
+            Ask::Account(Box::new(account)),
+            Ask::Networks(Box::new(NetworksAsk::Add(attributes.clone()))),
+            Ask::Networks(Box::new(NetworksAsk::Change(1, attributes))),
+        ] {
+            let item = Item::Ask {
+                ask,
+                label: None,
+                after: EntryId(0),
+            };
+            let shown = format!("{item:?}");
+            assert!(shown.contains("<hidden>"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+            // It counts all the same for what may wait.
+            assert!(weight(&item) > size_of::<Item>());
+        }
     }
 }

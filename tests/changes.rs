@@ -3,6 +3,8 @@
 // Helpers are parts of tests, although not marked as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "e2e/accounts.rs"]
+mod accounts;
 #[path = "e2e/certificates.rs"]
 mod certificates;
 mod changes_support;

@@ -2,6 +2,7 @@
 //! network, the writer works the client's queue. After login the task is a pipe that knows no IRC but
 //! PONG.
 
+mod account;
 mod answers;
 mod enter;
 mod explain;

@@ -339,5 +339,5 @@ fn named(given: &Attributes, options: Options) -> Options {
 /// What is given for an attribute.
 fn value(given: &Attributes, wanted: Attribute) -> Option<&str> {
     let mut values = given.iter().filter(|(attribute, _)| *attribute == wanted);
-    values.next().map(|(_, value)| value.as_str())
+    values.next().map(|(_, value)| value.reveal())
 }

@@ -130,7 +130,7 @@ impl<'a> Writer<'a> {
                 more.await.map_err(|_| Gone(End::Broken))
             }
             Item::Ask { ask, label, after } => {
-                let is_stored = matches!(ask, Ask::Command(_) | Ask::Networks(_))
+                let is_stored = matches!(ask, Ask::Command(_) | Ask::Networks(_) | Ask::Account(_))
                     || self.settled(after).await?;
                 // What was asked for is answered with what there is.
                 if !is_stored && matches!(ask, Ask::Replay(_)) {
@@ -166,8 +166,9 @@ impl<'a> Writer<'a> {
             Ask::Networks(ask) => Box::pin(self.networks(*ask, label.as_ref())).await,
             Ask::Command(words) => {
                 // Boxed, as it is rare.
-                Box::pin(self.command(&words, label.as_ref())).await
+                Box::pin(self.command(words.reveal(), label.as_ref())).await
             }
+            Ask::Account(account) => Box::pin(self.keep_account(*account)).await,
         }
     }
 

@@ -99,7 +99,7 @@ impl Network {
             // The server that was jumped to has no such place any more.
             self.jumped_to = 0;
         }
-        let new_link = !self.settings.network.reached_as(old);
+        let new_link = !self.settings.network.reached_as(old) && !self.is_made_account(old);
         let new = &self.settings.network;
         let (was_on, is_on) = (self.is_on(old), self.is_on(new));
         let name = new.name.clone();

@@ -12,9 +12,9 @@ use crate::wire::{Cap, CapSet, Line};
 use super::labels::{self, ReplyId};
 use super::turn::{ClientId, Turn, View};
 use super::{
-    Network, away, batches, capabilities, channels, chathistory, identity, invite, joins, liveness,
-    messages, metadata, modes, monitor, multiline, names, networks, nicks, playback, read_marker,
-    redaction, rename, replies, sasl, search, service, support, topics, who,
+    Network, accounts, away, batches, capabilities, channels, chathistory, identity, invite, joins,
+    liveness, messages, metadata, modes, monitor, multiline, names, networks, nicks, playback,
+    read_marker, redaction, rename, replies, sasl, search, service, support, topics, who,
 };
 
 /// One subject of the protocol.
@@ -117,6 +117,7 @@ pub(super) struct Asked<'a> {
 }
 
 static FEATURES: &[&Feature] = &[
+    &accounts::ACCOUNTS,
     &away::AWAY,
     &batches::BATCHES,
     &capabilities::CAPABILITIES,

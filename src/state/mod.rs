@@ -4,6 +4,7 @@
 //!
 //! This file holds the type and its inputs. What lines mean is in the features, one file each.
 
+mod accounts;
 mod away;
 mod backoff;
 mod batches;
@@ -85,8 +86,8 @@ pub use scram::{Salted, salt};
 pub use status::{ClientStatus, LinkStatus, NetworkStatus};
 pub use storage::StorageStatus;
 pub use turn::{
-    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, Now, Plan, Play, Renamed, Shown, Ticks,
-    Turn, View, Wish, Worn,
+    Action, Ask, Audience, ClientId, Dial, Item, LinkEnd, NewAccount, Now, Plan, Play, Renamed,
+    Shown, Ticks, Turn, View, Wish, Worn,
 };
 pub use upstream::{Facts, Loss};
 

@@ -1,6 +1,7 @@
 //! The networks of a user as clients list, make and change them (soju.im/bouncer-networks): what is asked is understood here,
 //! and answered by the client's writer, which may wait for the bouncer. Being bound to one is `login`'s.
 
+use crate::config::Secret;
 use crate::wire::{Cap, LineBuilder, Tags, tags};
 
 use super::Network;
@@ -35,14 +36,16 @@ impl NetworksAsk {
     /// About how many bytes it takes while it waits.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Add(given) | Self::Change(_, given) => given.iter().map(|(_, v)| v.len()).sum(),
+            Self::Add(given) | Self::Change(_, given) => {
+                given.iter().map(|(_, v)| v.reveal().len()).sum()
+            }
             Self::List | Self::Follow | Self::Delete(_) => 0,
         }
     }
 }
 
-/// Attributes and their values, unescaped; an empty one takes its default.
-pub type Attributes = Vec<(Attribute, String)>;
+/// Attributes and their values, unescaped; an empty one takes its default. One of them is a password.
+pub type Attributes = Vec<(Attribute, Secret)>;
 
 /// What a client may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +221,7 @@ fn attributes(text: &[u8], netid: &[u8]) -> Result<Attributes, Fault> {
             ));
         }
         found.retain(|(other, _)| *other != attribute);
-        found.push((attribute, value));
+        found.push((attribute, Secret::new(value)));
     }
     Ok(found)
 }

@@ -12,7 +12,7 @@ use super::feature::{Feature, NOTHING, Offer, Received, Rule, Source};
 pub(super) static REPLIES: Feature = Feature {
     offers: &[Offer(Cap::StandardReplies, Source::Ours)],
     server: &[
-        Rule::new(b"FAIL", 1, Network::route_standard),
+        Rule::new(b"FAIL", 1, Network::on_fail),
         Rule::new(b"WARN", 1, Network::route_standard),
         Rule::new(b"NOTE", 1, Network::route_standard),
     ],

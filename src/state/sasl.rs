@@ -1,5 +1,5 @@
 //! Logging in to a network's services (IRCv3 SASL 3.1 and 3.2): the mechanisms; our own login, on a new link or when
-//! services come back; a client's login and its account, which are between the client and the network.
+//! services come back; a client's login, which is between the client and the network.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,10 +19,7 @@ use super::upstream::{Upstream, Verdict};
 use super::{Network, REPLY_TIMEOUT, Timer};
 
 pub(super) static SASL: Feature = Feature {
-    offers: &[
-        Offer(Cap::Sasl, Source::Server),
-        Offer(Cap::AccountRegistration, Source::Server),
-    ],
+    offers: &[Offer(Cap::Sasl, Source::Server)],
     server: &[
         Rule::new(b"AUTHENTICATE", 1, Network::on_authenticate),
         Rule::new(b"902", 1, Network::on_login_ended),
@@ -32,14 +29,8 @@ pub(super) static SASL: Feature = Feature {
         Rule::new(b"906", 1, Network::on_login_ended),
         Rule::new(b"907", 1, Network::on_login_ended),
         Rule::new(b"908", 1, Network::on_mechanisms),
-        Rule::new(b"REGISTER", 1, Network::on_account_made),
-        Rule::new(b"VERIFY", 1, Network::on_account_made),
     ],
-    client: &[
-        Rule::new(b"AUTHENTICATE", 1, Network::ask_authenticate),
-        Rule::new(b"REGISTER", 1, Network::ask_account),
-        Rule::new(b"VERIFY", 1, Network::ask_account),
-    ],
+    client: &[Rule::new(b"AUTHENTICATE", 1, Network::ask_authenticate)],
     ..NOTHING
 };
 
@@ -76,7 +67,7 @@ enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Applicant {
     pub(super) client: ClientId,
-    since: Ticks,
+    pub(super) since: Ticks,
 }
 
 impl Exchange {
@@ -365,24 +356,6 @@ impl Network {
             authenticate(&["*".to_owned()], turn);
         }
         link.applicant.take_if(|a| a.client == client);
-    }
-
-    /// REGISTER and VERIFY (draft/account-registration) carry passwords: they go to the server and nowhere else.
-    fn ask_account(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
-        let since = turn.now.ticks;
-        if let Some(link) = self.link_mut() {
-            link.applicant = Some(Applicant {
-                client: asked.from,
-                since,
-            });
-        }
-        self.forward(asked, turn)
-    }
-
-    fn on_account_made(&mut self, received: &Received<'_>, turn: &mut Turn) {
-        let applicant = self.link().and_then(|link| link.applicant);
-        let to = applicant.map_or(Audience::All, |a| Audience::One(a.client));
-        self.pass_on(received, to, turn);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Words for carom itself: `/msg *carom WORDS`, `CAROM WORDS`. They are answered by the client's own task,
 //! in the place where they stand in its queue, so before the PONG of a later PING.
 
+use crate::config::Secret;
+
 use super::Network;
 use super::feature::{Answer, Asked, Feature, NOTHING, Rule};
 use super::turn::{Action, Ask, Item, Turn};
@@ -53,7 +55,7 @@ impl Network {
     fn ask_words(&self, verb: &str, words: &[u8], asked: &Asked<'_>, turn: &mut Turn) {
         let words = format!("{verb}{}", String::from_utf8_lossy(words));
         let item = Item::Ask {
-            ask: Ask::Command(words),
+            ask: Ask::Command(Secret::new(words)),
             label: None,
             after: self.head(),
         };

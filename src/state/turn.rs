@@ -217,8 +217,19 @@ pub enum Ask {
     List(Box<Play>),
     /// The user's networks.
     Networks(Box<super::networks::NetworksAsk>),
-    /// A service command; its words as typed.
-    Command(String),
+    /// A service command; its words as typed, which may hold a password.
+    Command(Secret),
+    /// The server made this account: it is to be logged in to from now on.
+    Account(Box<NewAccount>),
+}
+
+/// An account that was made on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAccount {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: Secret,
 }
 
 /// One thing in the queue of a client.

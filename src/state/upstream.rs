@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::history::EntryId;
 use crate::wire::{CapSet, CaseMapping, Isupport, Name, Timestamp, latin1};
 
+use super::accounts::Making;
 use super::batches::Batches;
 use super::capabilities::Values;
 use super::channels::Channel;
@@ -123,6 +124,9 @@ pub(super) struct Link {
     pub(super) authenticating: Option<Applicant>,
     /// The client that asked for an account there.
     pub(super) applicant: Option<Applicant>,
+    /// That account. It may hold a secret, which is for no other process.
+    #[serde(skip)]
+    pub(super) making: Making,
     pub(super) tending: Tending,
     /// Whether the welcome is over: clients have been shown the network.
     pub(super) welcomed: bool,
@@ -372,6 +376,7 @@ impl Network {
             sasl: None,
             authenticating: None,
             applicant: None,
+            making: Making::default(),
             tending,
             welcomed: false,
             since: now.ticks,

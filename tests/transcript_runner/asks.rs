@@ -126,7 +126,7 @@ impl World {
                 self.end(&answer);
             }
             // The bouncer is not here.
-            Ask::Networks(_) => {}
+            Ask::Networks(_) | Ask::Account(_) => {}
             Ask::Search(search) => {
                 let found: Vec<Shown> = self
                     .store

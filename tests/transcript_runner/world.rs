@@ -478,7 +478,7 @@ impl World {
                     .map(|c| c.label.clone())
                     .unwrap_or_default();
                 let tag = tag.map_or_else(Vec::new, |tag| [b"@label=", &tag[..], b" "].concat());
-                let words = [&tag[..], words.as_bytes()].concat();
+                let words = [&tag[..], words.reveal().as_bytes()].concat();
                 self.tell(&format!("{label}?"), &words);
                 self.labelled(id, &words);
             }

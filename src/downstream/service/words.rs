@@ -54,6 +54,14 @@ impl Writer<'_> {
         answer.end(self.view, &mut self.buffer);
         Ok(())
     }
+
+    /// Says something that nobody asked for.
+    pub(in super::super) fn notice(&mut self, text: &str) {
+        let mut answer = Answer::new(self, None);
+        for part in parts(text) {
+            answer.say(part, self.view, &mut self.buffer);
+        }
+    }
 }
 
 /// An answer under way: nothing said yet, one line kept back, or a batch that is open.
