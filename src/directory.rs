@@ -1,6 +1,8 @@
 //! What all tasks may read without asking anybody: users, their networks, and how those are doing. The
 //! bouncer publishes users; each network writes its own line on its user's board.
 
+mod names;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +14,8 @@ use crate::mailbox::NetworkHandle;
 use crate::net::{Attempt, Fault, FaultKind, Outcome, Phase, Trace};
 use crate::state::NetworkStatus;
 use crate::wire::Timestamp;
+
+pub use names::{ClientNames, Here};
 
 /// So many attempts to connect are remembered of each network.
 const ATTEMPTS: usize = 32;
@@ -73,6 +77,7 @@ impl Seen {
 pub struct Board {
     /// In the order of names. A list: a tree would have room for eleven where most users have one or two.
     lines: watch::Sender<Vec<NetworkStatus>>,
+    names: ClientNames,
     dialling: Arc<Mutex<BTreeMap<String, Dialling>>>,
 }
 
@@ -190,12 +195,18 @@ impl Default for Board {
     fn default() -> Self {
         Self {
             lines: watch::Sender::new(Vec::new()),
+            names: ClientNames::default(),
             dialling: Arc::default(),
         }
     }
 }
 
 impl Board {
+    /// The client names of the user.
+    pub fn names(&self) -> &ClientNames {
+        &self.names
+    }
+
     /// A network writes its line.
     pub fn write(&self, status: NetworkStatus) {
         self.lines

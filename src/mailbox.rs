@@ -39,6 +39,8 @@ pub enum ToNetwork {
     More(ClientId),
     /// A client is gone.
     Detach(ClientId, Proof),
+    /// A client name gives way to others of its user.
+    Forget(String),
     /// Its user tells or asks it something.
     Order(Order, oneshot::Sender<orders::Outcome>),
     /// The network is run by something else from now on.

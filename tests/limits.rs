@@ -404,3 +404,51 @@ async fn many_clients_come_and_go() {
     }
     assert_eq!(daemon.addr().ip(), Ipv6Addr::LOCALHOST);
 }
+
+#[tokio::test]
+async fn client_names_are_limited_for_each_user_over_all_networks() {
+    let networks = ["one", "two"].map(|name| network(name, "irc://[::1]:1"));
+    let config = support::daemon::config(&networks.concat());
+    let mut daemon = Daemon::start(&config).await;
+    // Their rows are there once they were attached to.
+    for name in ["one", "two"] {
+        let mut client = daemon.login(&format!("apw/{name}@first:{PASSWORD}")).await;
+        client.sync().await;
+    }
+    daemon.stop().await;
+    let path = daemon.path("carom.db");
+    let names = || {
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let sql = "SELECT DISTINCT client FROM position ORDER BY client";
+        let mut rows = db.prepare(sql).unwrap();
+        let names = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        names.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert_eq!(names(), ["first"]);
+    {
+        // One network remembers the older ones, the other the newer ones: no network has too many.
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let ids = db
+            .prepare("SELECT id FROM network ORDER BY id")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<Vec<i64>, _>>()
+            .unwrap();
+        for n in 0..255 {
+            let (id, name) = (ids[usize::from(n >= 128)], format!("n{n:03}"));
+            let copy = "INSERT INTO position SELECT network, ?2, target, id, time - 1000000 + ?3 FROM position WHERE network = ?1 AND client = 'first'";
+            db.execute(copy, rusqlite::params![id, name, n]).unwrap();
+        }
+    }
+    assert_eq!(names().len(), 256);
+    daemon.restart().await;
+    for login in ["apw/one@first", "apw/two@first", "apw/two@new"] {
+        let mut client = daemon.login(&format!("{login}:{PASSWORD}")).await;
+        client.sync().await;
+    }
+    daemon.stop().await;
+    let after = names();
+    assert_eq!(after.len(), 256);
+    assert!(!after.contains(&"n000".to_owned()) && after.contains(&"new".to_owned()));
+}

@@ -311,6 +311,13 @@ impl Supervised {
         // Not before: what is said after this reaches the inbox.
         let word = self.words.borrow().clone();
         let settings = settings(&self.user, self.handle.id, &word);
+        for row in remembered
+            .positions
+            .iter()
+            .filter(|row| row.target.is_none())
+        {
+            self.board.names().note(&row.client, row.time);
+        }
         let network = Network::new(settings, remembered, seed());
         Ok(Setup {
             network: Box::new(network),

@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::auth::{Auth, Refusal};
 use crate::config::{Limits, Manner, Origins, Pin};
-use crate::directory::{Counted, Directory, User};
+use crate::directory::{Counted, Directory, Here, User};
 use crate::history::{self, EntryId, MissedTarget};
 use crate::mailbox::{Arrival, BouncerHandle, CREDIT, NetworkHandle, Running, ToNetwork};
 use crate::metrics::Counters;
@@ -168,6 +168,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     } = entered;
     let id = next_client();
     let name = network.config.name.clone();
+    let here = come(&user, &client).await;
     user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "attached");
     let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
@@ -230,11 +231,25 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         Some(End::Orderly) if writer.unsent() == Some(0) => ledger.everything(),
         _ => Proof::default(),
     };
-    drop(counted);
+    drop((counted, here));
     user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "detached");
     // A network that is gone needs no farewell.
     _ = mailbox.send(ToNetwork::Detach(id, proof)).await;
+}
+
+/// A client of this name comes. Names for which there is no room any more are forgotten by all networks.
+async fn come(user: &User, client: &str) -> Here {
+    let (here, gone) = user.board.names().attach(client);
+    for name in gone {
+        for handle in user.networks.iter().chain([&user.lobby]) {
+            if let Some(running) = handle.running() {
+                // One that is not running tells of the name when it runs again.
+                _ = running.mailbox.send(ToNetwork::Forget(name.clone())).await;
+            }
+        }
+    }
+    here
 }
 
 /// What the store knows that a client name may have missed, and up to which line it looked.

@@ -251,6 +251,15 @@ impl Network {
         turn.actions.extend(writes.into_iter().map(Action::Record));
     }
 
+    /// A client name gives way to others of the user. One that is in use after all stays.
+    pub fn forget_name(&mut self, name: &str, turn: &mut Turn) {
+        if self.clients.values().any(|client| client.name == name) {
+            return;
+        }
+        let writes = self.positions.give_way(name, turn.now.time);
+        turn.actions.extend(writes.into_iter().map(Action::Record));
+    }
+
     /// What the store is to be asked for a client of this name that wants to attach. The answer and
     /// `through` go into its [`Newcomer`].
     pub fn question(&self, client: &str) -> Missed {

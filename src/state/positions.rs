@@ -16,7 +16,8 @@ use super::turn::{Now, Ticks};
 const UNUSED: Duration = Duration::from_secs(90 * 86_400);
 const BEFORE: Duration = Duration::from_secs(60 * 86_400);
 
-/// At most so many client names are remembered; the longest unused gives way.
+/// At most so many client names are remembered; the longest unused gives way. A user has no more in all (`directory`),
+/// so it is the last resort.
 const MAX_NAMES: usize = 256;
 
 /// The positions of one network.
@@ -229,6 +230,15 @@ impl Positions {
         targets
             .map(|target| row(name, target, None, time))
             .collect()
+    }
+
+    /// Forgets a client name, if it is known.
+    pub(super) fn give_way(&mut self, name: &str, time: Timestamp) -> Vec<Write> {
+        if self.knows(name) {
+            self.forget(name, time)
+        } else {
+            Vec::new()
+        }
     }
 
     fn make_room(&mut self, client: &str, time: Timestamp) -> Vec<Write> {

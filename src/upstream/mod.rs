@@ -285,6 +285,7 @@ impl Task {
                 self.feeds.remove(from);
                 self.turn(|network, turn| network.detach(from, &proof, turn));
             }
+            ToNetwork::Forget(name) => self.turn(|network, turn| network.forget_name(&name, turn)),
             ToNetwork::Order(order, answer) => {
                 let mut outcome = None;
                 self.turn(|network, turn| outcome = Some(network.order(order, turn)));
