@@ -140,7 +140,7 @@ async fn ident(at: std::net::SocketAddr, question: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_first_is_told_whose_the_connection_is() {
+async fn a_server_is_told_whose_a_connection_is_before_tls_begins() {
     for (ip, scheme) in [("[::1]", "ircs"), ("127.0.0.1", "irc")] {
         let server = TcpListener::bind(format!("{ip}:0")).await.unwrap();
         let at = server.local_addr().unwrap();
@@ -149,25 +149,27 @@ async fn a_server_that_asks_first_is_told_whose_the_connection_is() {
         let text = config(&networks).replacen("listen", ident_keys, 1);
         let mut daemon = Daemon::start(&text).await;
         let (stream, peer) = in_time("a connection", server.accept()).await.unwrap();
+        // The first byte of the handshake, or of CAP, is on its way: by then it has to be noted.
+        let first = in_time("a byte", stream.peek(&mut [0])).await;
+        assert_eq!(first.unwrap(), 1);
+        let file = std::fs::read_to_string(daemon.path("oidentd.conf")).unwrap();
+        let line = format!(
+            "to {} fport {} from {} lport {} {{ reply \"zed\" }}",
+            at.ip(),
+            at.port(),
+            peer.ip(),
+            peer.port(),
+        );
+        assert!(file.lines().any(|one| one == line), "{line} in {file}");
         let told = daemon.logged("whose connections are").await;
         let port = told.split("told at [::]:").nth(1).unwrap();
         let port: u16 = port.split(' ').next().unwrap().parse().unwrap();
         let here = std::net::SocketAddr::new(at.ip(), port);
-        // In TLS, too, before anything is read of what carom sends.
         let ports = format!("{}, {}", peer.port(), at.port());
         let answer = ident(here, &format!("{ports}\r\n")).await;
         assert_eq!(answer, format!("{ports} : USERID : UNIX : zed\r\n"));
         let others = ident(here, "1, 2\r\n").await;
         assert_eq!(others, "1, 2 : ERROR : NO-USER\r\n");
-        let file = std::fs::read_to_string(daemon.path("oidentd.conf")).unwrap();
-        let line = format!(
-            "lport {} fport {} from {} to {} {{ reply \"zed\" }}",
-            peer.port(),
-            at.port(),
-            peer.ip(),
-            at.ip()
-        );
-        assert!(file.lines().any(|one| one == line), "{line} in {file}");
         if scheme == "irc" {
             let mut lines = BufReader::new(stream).lines();
             while !lines

@@ -188,17 +188,18 @@ impl Idents {
         }
     }
 
+    /// In the order of its manual, which older ones insist on.
     fn oidentd(&self) -> String {
         let mut text = String::from("# Written by carom; changes are lost.\n");
         let now = Instant::now();
         for one in self.entries().iter().filter(|one| one.until > now) {
             _ = writeln!(
                 text,
-                "lport {} fport {} from {} to {} {{ reply \"{}\" }}",
-                one.local.port(),
+                "to {} fport {} from {} lport {} {{ reply \"{}\" }}",
+                one.remote.ip(),
                 one.remote.port(),
                 one.local.ip(),
-                one.remote.ip(),
+                one.local.port(),
                 one.username
             );
         }
@@ -373,8 +374,8 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "# Written by carom; changes are lost.\n\
-             lport 40001 fport 6697 from 2001:db8::7 to 2001:db8::1 { reply \"apw\" }\n\
-             lport 40002 fport 6667 from 192.0.2.7 to 198.51.100.1 { reply \"bob\" }\n"
+             to 2001:db8::1 fport 6697 from 2001:db8::7 lport 40001 { reply \"apw\" }\n\
+             to 198.51.100.1 fport 6667 from 192.0.2.7 lport 40002 { reply \"bob\" }\n"
         );
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
