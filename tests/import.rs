@@ -70,13 +70,15 @@ fn soju(folder: &Path) -> PathBuf {
     let path = folder.join("main.db");
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
-        "CREATE TABLE User (id INTEGER PRIMARY KEY, username TEXT, password TEXT, admin INTEGER, realname TEXT, nick TEXT, enabled INTEGER);
+        "CREATE TABLE User (id INTEGER PRIMARY KEY, username TEXT, password TEXT, admin INTEGER, realname TEXT, nick TEXT, enabled INTEGER, max_networks INTEGER);
+         CREATE TABLE DeviceCertificate (id INTEGER PRIMARY KEY, user INTEGER, label TEXT, fingerprint BLOB);
          CREATE TABLE Network (id INTEGER PRIMARY KEY, name TEXT, user INTEGER, addr TEXT, nick TEXT, username TEXT, realname TEXT, certfp TEXT,
              pass TEXT, connect_commands TEXT, sasl_mechanism TEXT, sasl_plain_username TEXT, sasl_plain_password TEXT, auto_away INTEGER, enabled INTEGER);
          CREATE TABLE Channel (id INTEGER PRIMARY KEY, network INTEGER, name TEXT, key TEXT, detached INTEGER);
          CREATE TABLE MessageTarget (id INTEGER PRIMARY KEY, network INTEGER, target TEXT);
          CREATE TABLE Message (id INTEGER PRIMARY KEY, target INTEGER, raw TEXT, time TEXT, sender TEXT, text TEXT);
-         INSERT INTO User VALUES (1, 'alice', '$2a$10$CwTycUXWue0Thq9StjUM0uJ8Q1Ykq1J5p1C0u3m0cO0S7u9F1Zp6e', 1, 'Alice', 'al', 1), (2, 'gone', NULL, 0, NULL, NULL, 0);
+         INSERT INTO User VALUES (1, 'alice', '$2a$10$CwTycUXWue0Thq9StjUM0uJ8Q1Ykq1J5p1C0u3m0cO0S7u9F1Zp6e', 1, 'Alice', 'al', 1, -1), (2, 'gone', NULL, 0, NULL, NULL, 0, 3), (3, 'bob', NULL, 0, NULL, NULL, 1, 0);
+         INSERT INTO DeviceCertificate VALUES (1, 1, 'laptop', zeroblob(32)), (2, 1, 'phone', zeroblob(64));
          INSERT INTO Network VALUES
              (1, NULL, 1, 'irc.libera.chat', NULL, NULL, NULL, 'sha-256:AA', NULL, NULL, 'PLAIN', 'al', 'secret', 1, 1),
              (2, 'local', 1, 'irc+insecure://[::1]:16667', 'al2', 'a', 'A', NULL, 'pw', 'MODE al2 +i' || char(13, 10) || 'JOIN #x', 'EXTERNAL', NULL, NULL, 0, 0);

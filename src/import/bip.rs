@@ -38,14 +38,6 @@ const LEFT: &[(&str, &str)] = &[
         "pid_file",
         "carom runs in the foreground; its data folder has a lock",
     ),
-    (
-        "write_oidentd",
-        "use server.ident, the ident server that carom has itself",
-    ),
-    (
-        "oidentd_file",
-        "use server.ident, the ident server that carom has itself",
-    ),
     ("bip_use_notice", "carom always answers with notices"),
     (
         "ignore_first_nick",
@@ -105,6 +97,7 @@ impl Reading {
         let mut server = Keys::new();
         let tls = root.flag("client_side_ssl").unwrap_or(false);
         server.push(("listen", vec![self.listener(&mut root, tls)].into()));
+        put(&mut server, "ident", self.oidentd(&mut root));
         let certificate = root.text("client_side_ssl_pem");
         let pem = self.path(certificate.as_deref().unwrap_or("bip.pem"));
         let mut keys = Keys::new();
@@ -173,6 +166,22 @@ impl Reading {
             (false, false) => "irc+insecure",
         };
         format!("{scheme}://{host}:{port}")
+    }
+
+    /// Where an oidentd answers, it is told in the same file.
+    fn oidentd(&mut self, root: &mut Section) -> Option<Vec<String>> {
+        let file = root.take("oidentd_file");
+        let Some(wanted) = root.take("write_oidentd").filter(|e| e.value == "true") else {
+            return None;
+        };
+        let Some(file) = file else {
+            let why = "add \"oidentd:FILE\" to server.ident, with the .oidentd.conf in the home that carom runs with";
+            self.note(wanted.line, "write_oidentd", why);
+            return None;
+        };
+        let why = "all of the file is carom's: what else stands in it is lost";
+        self.note(file.line, "oidentd_file", why);
+        Some(vec![format!("oidentd:{}", self.path(&file.value))])
     }
 
     fn log(&mut self, root: &mut Section) -> Keys {

@@ -108,13 +108,15 @@ impl Reading {
             );
             put(&mut keys, "nick", user.text("nick"));
             put(&mut keys, "realname", user.text("realname"));
-            if user.flag("enabled") == Some(false) {
-                self.note(
-                    format!("user {given:?}"),
-                    "is disabled there; left out here",
-                );
-                continue;
-            }
+            let enabled = user.flag("enabled").filter(|enabled| !enabled);
+            put(&mut keys, "enabled", enabled);
+            self.max_networks(&given, &user, &mut keys);
+            let certificates = self.certificates(&given, &user)?;
+            put(
+                &mut keys,
+                "certificates",
+                (!certificates.is_empty()).then_some(certificates),
+            );
             let mut networks = Vec::new();
             for network in self.rows("Network", Some(("user", user.id())))? {
                 networks.push(self.network(&given, &network)?);
@@ -122,6 +124,41 @@ impl Reading {
             self.found.users.push(User { keys, networks });
         }
         Ok(())
+    }
+
+    /// -1 is whatever holds for all; 0 is no limit here.
+    fn max_networks(&mut self, name: &str, user: &Record, keys: &mut Keys) {
+        match user.number("max_networks") {
+            Some(0) => self.note(
+                format!("user {name:?}: max_networks"),
+                "0 is no limit here: say how many there may be, or disable the user",
+            ),
+            most => put(keys, "max_networks", most.filter(|most| *most > 0)),
+        }
+    }
+
+    /// Fingerprints of certificates that may log in.
+    fn certificates(&mut self, name: &str, user: &Record) -> Result<Vec<String>, Error> {
+        if !self.has("DeviceCertificate", "fingerprint")? {
+            return Ok(Vec::new());
+        }
+        let mut pins = Vec::new();
+        for row in self.rows("DeviceCertificate", Some(("user", user.id())))? {
+            match row.get("fingerprint") {
+                Some(rusqlite::types::Value::Blob(print)) if print.len() == 32 => {
+                    let hex = print.iter().map(|byte| format!("{byte:02x}"));
+                    pins.push(format!("sha256:{}", hex.collect::<String>()));
+                }
+                _ => {
+                    let label = row.text("label").unwrap_or_default();
+                    self.note(
+                        format!("user {name:?}: certificate {label:?}"),
+                        "its fingerprint is not of SHA-256: say `certificate add` when connected with it",
+                    );
+                }
+            }
+        }
+        Ok(pins)
     }
 
     fn network(&mut self, user: &str, network: &Record) -> Result<Network, Error> {
@@ -288,17 +325,18 @@ impl Record {
     }
 
     fn flag(&self, name: &str) -> Option<bool> {
+        self.number(name).map(|number| number != 0)
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
         match self.get(name)? {
-            rusqlite::types::Value::Integer(number) => Some(*number != 0),
+            rusqlite::types::Value::Integer(number) => Some(*number),
             _ => None,
         }
     }
 
     fn id(&self) -> i64 {
-        match self.get("id") {
-            Some(rusqlite::types::Value::Integer(id)) => *id,
-            _ => 0,
-        }
+        self.number("id").unwrap_or_default()
     }
 }
 

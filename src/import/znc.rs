@@ -169,10 +169,15 @@ impl Reading {
         let mut keys: Keys = vec![("name", name.into())];
         let password = self.password(&mut section);
         put(&mut keys, "password", password);
-        put(&mut keys, "admin", section.flag("Admin"));
+        let admin = section.flag("Admin");
+        put(&mut keys, "admin", admin);
         put(&mut keys, "nick", section.text("Nick"));
         put(&mut keys, "username", section.text("Ident"));
         put(&mut keys, "realname", section.text("RealName"));
+        // Administrators are held to none there.
+        let most = section.number("MaxNetworks");
+        let most = most.filter(|most| *most > 0 && admin != Some(true));
+        put(&mut keys, "max_networks", most);
         put(&mut keys, "history", history(&mut section));
         let mut common = common.clone();
         common.alternative = section.text("AltNick");

@@ -81,7 +81,7 @@ pub(super) const LEFT: &[(&str, &str)] = &[
     ("DenySetRealName", "users may choose it"),
     ("DenySetQuitMsg", "carom says why it goes"),
     ("DenySetCTCPReplies", "carom answers no CTCP requests"),
-    ("MaxNetworks", "see limits.networks_per_user"),
+    ("MaxNetworks", "0 is no limit here: see max_networks"),
     ("JoinTries", "a refused channel is shown as parted"),
     ("MaxJoins", "joins are paced like all lines: see flood"),
     ("JoinDelay", "joins are paced like all lines: see flood"),
@@ -108,12 +108,15 @@ pub(super) const LEFT: &[(&str, &str)] = &[
 
 /// Modules whose work carom does by itself or in another way; the others are reported as missing.
 pub(super) const MODULES: &[(&str, &str)] = &[
+    ("admindebug", "`server debug` does it"),
     ("adminlog", "carom's own log goes to standard error"),
     ("autoattach", "see `channel update -reattach-on`"),
+    ("awaynick", "see away_nick"),
     (
         "block_motd",
         "the message of the day is shown to whoever asks for it",
     ),
+    ("blockuser", "see enabled of the user, or `user update -enabled`"),
     ("buffextras", "see history.only_messages"),
     (
         "certauth",
@@ -123,6 +126,11 @@ pub(super) const MODULES: &[(&str, &str)] = &[
     ("clearbufferonmsg", "see history.reset_on_talk"),
     ("controlpanel", "say `help` to *carom"),
     ("corecaps", "always so"),
+    ("cyrusauth", "passwords are always carom's own"),
+    (
+        "disconkick",
+        "clients stay on their channels while the network is down",
+    ),
     (
         "fail2ban",
         "failed logins are slowed down by themselves: see limits.login_failures",
@@ -131,10 +139,15 @@ pub(super) const MODULES: &[(&str, &str)] = &[
         "identfile",
         "use server.ident, the ident server that carom has itself",
     ),
+    ("imapauth", "passwords are always carom's own"),
     ("lastseen", "`user status` says it"),
     ("listsockets", "`client status` says it"),
     ("missingmotd", "always so"),
+    ("modperl", "there are no modules"),
+    ("modpython", "there are no modules"),
+    ("modtcl", "there are no modules"),
     ("modules_online", "there are no modules"),
+    ("notify_connect", "the log says who comes and goes"),
     ("playback", "always so: znc.in/playback is offered"),
     (
         "route_replies",
@@ -142,7 +155,9 @@ pub(super) const MODULES: &[(&str, &str)] = &[
     ),
     ("savebuff", "history is always kept in the database"),
     ("saslplainauth", "always so"),
+    ("send_raw", "`network quote` does it"),
     ("self_message", "always so"),
+    ("stickychan", "channels are joined on every link; see rejoin_on_kick"),
     (
         "webadmin",
         "there is no web interface; say `help` to *carom",
