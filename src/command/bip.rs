@@ -1,5 +1,5 @@
-//! bip's own verbs, for those who are used to them: each says one of our commands. Words that both know, HELP and TRUST
-//! among them, mean ours.
+//! bip's own verbs, for those who are used to them: each says one of our commands. Words that both know, HELP among them,
+//! mean ours; TRUST takes an OK beside.
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ static USAGES: &[&str] = &[
     "IGNORE_FIRST_NICK true|false",
     "ON_CONNECT_SEND [LINE]",
     "AWAY_NICK [NICK]",
+    "TRUST [OK]",
 ];
 
 /// When nobody says how many hours.
@@ -72,6 +73,9 @@ pub(super) fn request(said: &Said, depth: usize) -> Result<Request, ParseError> 
         ),
         ("ON_CONNECT_SEND", _) => on_connect(&said.from(1).text()),
         ("AWAY_NICK", rest) => away_nick(rest).ok_or_else(|| usage(11))?,
+        ("TRUST", [word]) if word.eq_ignore_ascii_case("ok") => {
+            of(Verb::Trust, Command::TrustRefused)
+        }
         _ => return build::request(said, depth),
     };
     Ok(done)

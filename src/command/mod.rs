@@ -129,6 +129,8 @@ pub enum Command {
     CertfpFingerprint,
     /// The server's certificate that was refused; or that this one is taken from now on.
     Trust(Option<Pin>),
+    /// The server's certificate that was refused last is taken from now on.
+    TrustRefused,
     /// How to log in to services: account and password.
     SaslSetPlain(String, Secret),
     /// How to log in to services: by the certificate that servers are shown.

@@ -368,7 +368,7 @@ pub static ROWS: &[Row] = &[
         verb: Verb::Bip, words: &["bip"], parameters: &[rest("WORDS")], options: &[],
         role: User, subject: Subject::Nobody,
         summary: "takes the words of bip, as raw BIP does",
-        about: "RELOAD, LIST networks|users|connections|all_links|all_connections, INFO USER, ADD_CONN, DEL_CONN, JUMP, BLRESET [-q] [TARGET], BACKLOG [HOURS], FOLLOW_NICK, IGNORE_FIRST_NICK, ON_CONNECT_SEND, AWAY_NICK; anything else is one of the words above.",
+        about: "RELOAD, LIST networks|users|connections|all_links|all_connections, INFO USER, ADD_CONN, DEL_CONN, JUMP, BLRESET [-q] [TARGET], BACKLOG [HOURS], FOLLOW_NICK, IGNORE_FIRST_NICK, ON_CONNECT_SEND, AWAY_NICK, TRUST [OK]; anything else is one of the words above.",
         examples: &["bip JUMP", "bip LIST networks"],
     },
 ];

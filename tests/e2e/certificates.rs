@@ -53,6 +53,15 @@ async fn a_certificate_for_servers_is_made_and_shown() {
     assert_eq!(files, 1);
 }
 
+/// The next connection whose handshake works: an attempt that was under way before may be refused yet.
+async fn taken(ircd: &MockIrcd) -> Link {
+    loop {
+        if let Ok(link) = ircd.try_accept().await {
+            return link;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refused_certificate_is_told_and_can_be_pinned() {
     let ircd = MockIrcd::start_tls(Script::default()).await;
@@ -68,20 +77,34 @@ async fn a_refused_certificate_is_told_and_can_be_pinned() {
     let word = format!("\"trust -network net {print}\" takes it from now on");
     assert!(told.contains(&word), "{told}");
     admin.does(&["trust", "-network", "net", &print]).await;
-    // An attempt that was under way before may be refused yet.
-    let accepted = async {
-        loop {
-            if let Ok(link) = ircd.try_accept().await {
-                return link;
-            }
-        }
-    };
-    let mut link = in_time("a connection that is taken", accepted).await;
+    let mut link = in_time("a connection that is taken", taken(&ircd)).await;
     link.registered().await;
     let dump = admin.dump().await;
     assert!(dump.contains(&print), "{dump}");
     let ask = ["trust", "-network", "net"];
     daemon.tells(&ask, "no certificate is refused").await;
+    // As users of bip say it, without the fingerprint that they were shown.
+    let mut client = daemon.login(&format!("apw/net:{PASSWORD}")).await;
+    client.send("BIP TRUST OK").await;
+    client
+        .expect_where("that there is none", |line| {
+            line.contains("no certificate is refused")
+        })
+        .await;
+    let url = ircd.url();
+    admin
+        .does(&["network", "create", "-name", "bip", "-addr", &url])
+        .await;
+    assert!(ircd.try_accept().await.is_err(), "it is refused");
+    let mut client = daemon.login(&format!("apw/bip:{PASSWORD}")).await;
+    daemon.tells(&["trust", "-network", "bip"], &print).await;
+    client.send("BIP TRUST OK").await;
+    client
+        .expect_where("that it is changed", |line| {
+            line.contains("network bip: changed")
+        })
+        .await;
+    in_time("a connection that is taken", taken(&ircd)).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use crate::config::keys;
 use crate::config::overlay::Options;
 
 #[rustfmt::skip] // tables: one row on one line
+mod promised;
+#[rustfmt::skip] // tables: one row on one line
 mod sentences;
 
 use sentences::{MISTAKES, PERMISSIONS, of_bip, sentences};

@@ -160,6 +160,8 @@ pub(super) fn of_bip() -> Vec<(&'static str, Option<String>, Command)> {
         ("ON_CONNECT_SEND", None, update(options().unset("on_connect"))),
         ("AWAY_NICK zzz", None, update(options().set("away_nick", "zzz"))),
         ("TRUST", None, Command::Trust(None)),
+        ("TRUST OK", None, Command::TrustRefused),
+        ("LIST all_connections", None, Command::NetworkStatus { everybody: true }),
         ("AWAY_NICK", None, update(options().unset("away_nick"))),
         ("network status", None, Command::NetworkStatus { everybody: false }),
     ]

@@ -64,6 +64,13 @@ fn changes(scope: &Scope<'_>, command: Command) -> Result<Vec<(Change, String)>,
             let options = trust::pinned(scope.network()?, pin);
             update_network(scope, options)
         }
+        Command::TrustRefused => {
+            let network = scope.network()?;
+            let none = || format!("{}: no certificate is refused", network.config.name);
+            let print = trust::refused(scope)?.and_then(|(_, fault)| fault.certificate);
+            let pin = Pin::Certificate(print.ok_or_else(none)?.certificate);
+            update_network(scope, trust::pinned(network, pin))
+        }
         Command::NetworkDelete => {
             let (user, name) = network(scope)?;
             let done = format!("network {name}: deleted");

@@ -6,23 +6,31 @@ use serde_json::json;
 use crate::config::Pin;
 use crate::config::overlay::Options;
 use crate::mailbox::NetworkHandle;
-use crate::net::{FaultKind, Outcome};
+use crate::net::{Attempt, Fault, FaultKind, Outcome};
 
 use super::out::{Out, fields};
 use super::scope::Scope;
-use super::{Done, networks, text};
+use super::{Done, Refused, networks, text};
 
 /// The last certificate that was refused since the network was connected.
-pub(super) async fn show(scope: &Scope<'_>, out: &mut Out) -> Done {
+pub(super) fn refused(scope: &Scope<'_>) -> Result<Option<(Attempt, Fault)>, Refused> {
     let (user, network) = (scope.user()?, scope.network()?);
-    let name = &network.config.name;
     let known = networks::known(scope, user, network);
-    let since = known.attempts.iter().rev();
+    let since = known.attempts.into_iter().rev();
     let mut since = since.take_while(|attempt| attempt.outcome != Outcome::Won);
-    let refused = since.find_map(|attempt| match &attempt.outcome {
-        Outcome::Failed(fault) if fault.kind == FaultKind::Certificate => Some((attempt, fault)),
+    Ok(since.find_map(|attempt| match &attempt.outcome {
+        Outcome::Failed(fault) if fault.kind == FaultKind::Certificate => {
+            let fault = fault.clone();
+            Some((attempt, fault))
+        }
         _ => None,
-    });
+    }))
+}
+
+/// Tells of it.
+pub(super) async fn show(scope: &Scope<'_>, out: &mut Out) -> Done {
+    let name = &scope.network()?.config.name;
+    let refused = refused(scope)?;
     let Some((attempt, fault)) = refused else {
         out.say(format!("{name}: no certificate is refused")).await;
         return Ok(());
