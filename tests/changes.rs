@@ -9,6 +9,8 @@ mod accounts;
 mod certificates;
 mod changes_support;
 mod support;
+#[path = "e2e/users.rs"]
+mod users;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -136,12 +136,20 @@ impl<'a> Scope<'a> {
 
     /// Another user.
     pub(super) fn named_user(&self, name: &str) -> Result<Arc<User>, Refused> {
-        let user = self.directory.user(name).cloned();
-        user.ok_or_else(|| {
-            Refused(format!(
-                "there is no user \"{name}\"; \"user status\" lists them"
-            ))
-        })
+        if let Some(user) = self.directory.user(name) {
+            return Ok(Arc::clone(user));
+        }
+        let mut disabled = self.directory.config.users.iter();
+        let mut deleted = self.directory.deleted.iter();
+        Err(Refused(match () {
+            () if disabled.any(|user| user.name == name) => {
+                format!("user \"{name}\" is disabled: \"user update {name} -enabled true\"")
+            }
+            () if deleted.any(|(user, _)| user == name) => {
+                format!("user \"{name}\" was deleted: \"user restore {name}\"")
+            }
+            () => format!("there is no user \"{name}\"; \"user status\" lists them"),
+        }))
     }
 
     /// What a line begins with when several users are told of.

@@ -15,16 +15,16 @@ use super::{changes, networks, text};
 
 /// All users, or one in full.
 pub(super) async fn status(scope: &Scope<'_>, name: Option<String>, out: &mut Out) -> Done {
-    let users = match &name {
-        Some(name) => vec![scope.named_user(name)?],
-        None => scope.directory.users().cloned().collect(),
-    };
+    let is_meant = |user: &str| name.as_deref().is_none_or(|name| name == user);
+    let users = scope.directory.users().filter(|user| is_meant(&user.name));
+    let users: Vec<_> = users.cloned().collect();
     let mut table = Table::default();
     for user in &users {
         table.add(cells(user), values(user));
     }
-    if name.is_none() {
-        add_absent(scope, &mut table);
+    add_absent(scope, is_meant, &mut table);
+    if let Some(name) = name.as_deref().filter(|_| table.is_empty()) {
+        return scope.named_user(name).map(drop);
     }
     if table.is_empty() {
         out.say("no users").await;
@@ -83,19 +83,20 @@ fn seen(user: &User) -> String {
 }
 
 /// Users that cannot log in: disabled, or deleted and to be restored.
-fn add_absent(scope: &Scope<'_>, table: &mut Table) {
+fn add_absent(scope: &Scope<'_>, is_meant: impl Fn(&str) -> bool, table: &mut Table) {
     let state = |name: &str, state: &str| fields([("user", name.into()), ("state", state.into())]);
     for user in scope
         .directory
         .config
         .users
         .iter()
-        .filter(|user| !user.enabled)
+        .filter(|user| !user.enabled && is_meant(&user.name))
     {
         let cells = [format!("{}:", user.name), "disabled".to_owned()];
         table.add(cells, state(&user.name, "disabled"));
     }
-    for (name, since) in &scope.directory.deleted {
+    let deleted = scope.directory.deleted.iter();
+    for (name, since) in deleted.filter(|(name, _)| is_meant(name)) {
         let since = text::time(*since);
         let told = format!("deleted at {since} UTC; \"user restore {name}\"");
         table.add([format!("{name}:"), told], state(name, "deleted"));
