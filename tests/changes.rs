@@ -8,6 +8,8 @@ mod accounts;
 #[path = "e2e/certificates.rs"]
 mod certificates;
 mod changes_support;
+#[path = "e2e/kills.rs"]
+mod kills;
 mod support;
 #[path = "e2e/users.rs"]
 mod users;

@@ -2,7 +2,7 @@
 
 use super::changes_support::Administrator;
 use super::registered;
-use super::support::daemon::{PASSWORD, config, network};
+use super::support::daemon::{PASSWORD, carom, config, network};
 use super::support::script::Account;
 use super::support::{Daemon, Link, MockIrcd, Script, in_time};
 
@@ -180,6 +180,15 @@ async fn a_certificate_that_was_made_is_logged_in_with() {
         link.expect("QUIT").await;
         link = registered(&ircd).await;
         assert_eq!(account(&link).as_deref(), expected, "{words:?}");
+    }
+    // All that was made is what a file could say.
+    for words in [&["server", "dump"][..], &["server", "dump", "-secrets"]] {
+        let dump = admin.does(words).await.lines.join("\n");
+        assert!(dump.contains("mechanism = \"external\""), "{dump}");
+        std::fs::write(daemon.path("dump.toml"), dump).unwrap();
+        let check = ["check", "--offline", "--config", "dump.toml"];
+        let ended = carom(&daemon.path(""), &check).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
     }
     // Who logs in by password goes on doing so.
     ircd.change(|script| script.account = Some(Account::Plain("apw", "hunter2")));
