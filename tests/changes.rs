@@ -5,6 +5,8 @@
 
 #[path = "e2e/accounts.rs"]
 mod accounts;
+#[path = "e2e/bip.rs"]
+mod bip;
 #[path = "e2e/certificates.rs"]
 mod certificates;
 mod changes_support;

@@ -171,9 +171,7 @@ impl Reading {
     /// Where an oidentd answers, it is told in the same file.
     fn oidentd(&mut self, root: &mut Section) -> Option<Vec<String>> {
         let file = root.take("oidentd_file");
-        let Some(wanted) = root.take("write_oidentd").filter(|e| e.value == "true") else {
-            return None;
-        };
+        let wanted = root.take("write_oidentd").filter(|e| e.value == "true")?;
         let Some(file) = file else {
             let why = "add \"oidentd:FILE\" to server.ident, with the .oidentd.conf in the home that carom runs with";
             self.note(wanted.line, "write_oidentd", why);

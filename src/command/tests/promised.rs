@@ -3,8 +3,10 @@
 
 use super::super::parse_line;
 
+type Promise = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// The words of verbs, what stands behind them, and the options with a value that each takes; without one it is a flag.
-static PROMISED: &[(&str, &str, &[(&str, &str)])] = &[
+static PROMISED: &[Promise] = &[
     ("help", "", &[]),
     ("status", "", &[]),
     ("network create", "", &[
