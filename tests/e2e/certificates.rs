@@ -48,6 +48,13 @@ async fn a_certificate_for_servers_is_made_and_shown() {
     assert_eq!(told.code, 1);
     let key = "carom.toml (user.network.client_certificate)";
     assert!(told.lines[0].contains(key), "{told:?}");
+    let told = admin
+        .says(&["sasl", "set-external", "-network", "old"])
+        .await;
+    assert!(
+        told.lines[0].contains("carom.toml (user.network.sasl)"),
+        "{told:?}"
+    );
     let folder = daemon.path("certificates").join("apw");
     let files = std::fs::read_dir(folder).map_or(0, Iterator::count);
     assert_eq!(files, 1);

@@ -28,7 +28,7 @@ pub(super) async fn generate(scope: &Scope<'_>, key_type: KeyType, out: &mut Out
     let (user, network) = (scope.user()?.name.clone(), scope.network()?);
     let name = network.config.name.clone();
     // Asked before anything is written: may he, and is the network one that can be changed here?
-    may(scope).await?;
+    may(scope, KEY).await?;
     let folder = certfp::folder(&scope.directory.config.storage.folder);
     let path = certfp::file(&folder, &user, &name, network.id);
     let path = std::path::absolute(path)?;
@@ -81,7 +81,7 @@ fn how_to_register(network: &str, prints: &Prints) -> String {
 pub(super) async fn use_it(scope: &Scope<'_>, out: &mut Out) -> Done {
     let network = scope.network()?;
     let name = &network.config.name;
-    may(scope).await?;
+    may(scope, "sasl").await?;
     let path = certificate(scope)?;
     let prints = spawn_blocking(move || Prints::read(&path)).await??;
     order_of(network, Order::NewCertificate).await?;
@@ -107,10 +107,12 @@ async fn update(scope: &Scope<'_>, by: &Authority, options: Options) -> Result<O
     scope.shared.bouncer.change(by.clone(), change).await
 }
 
-/// Whether the caller may change the network, and whether it is changed here.
-async fn may(scope: &Scope<'_>) -> Done {
+/// Whether the caller may change this key of the network, and whether it is changed here.
+async fn may(scope: &Scope<'_>, key: &str) -> Done {
     let asked = update(scope, &scope.caller.authority(), Options::new()).await;
-    asked.map(drop).map_err(|refusal| about_key(refusal).into())
+    asked
+        .map(drop)
+        .map_err(|refusal| about_key(refusal, key).into())
 }
 
 /// Where the network's certificate is.
@@ -121,7 +123,7 @@ fn certificate(scope: &Scope<'_>) -> Result<PathBuf, Refused> {
     path.ok_or_else(|| Refused(format!("{}: {none}", config.name)))
 }
 
-fn about_key(refusal: Refusal) -> Refusal {
+fn about_key(refusal: Refusal, key: &str) -> Refusal {
     match refusal {
         Refusal::Declared {
             thing, name, file, ..
@@ -129,7 +131,7 @@ fn about_key(refusal: Refusal) -> Refusal {
             thing,
             name,
             file,
-            key: format!("user.network.{KEY}"),
+            key: format!("user.network.{key}"),
         },
         other => other,
     }
