@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carom::state::orders::Order;
 use carom::state::{ClientId, Facts, LinkStatus, Loss};
 use carom::wire::{CapSet, Line};
 use proptest::prelude::*;
@@ -38,6 +39,8 @@ enum Event {
     Relink,
     /// The names of a channel come to an end.
     Names(usize),
+    /// A channel is detached, or attached again.
+    Hide(usize, bool),
     /// The store is slow from here on.
     Hold,
     Commit,
@@ -64,6 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0usize..4, 0usize..6).prop_map(|(who, most)| Event::Prove(who, most)),
         1 => Just(Event::Relink),
         2 => (0..CHANNELS.len()).prop_map(Event::Names),
+        2 => (0..CHANNELS.len(), any::<bool>()).prop_map(|(channel, hide)| Event::Hide(channel, hide)),
         1 => Just(Event::Hold),
         1 => Just(Event::Commit),
         1 => Just(Event::Kill),
@@ -140,6 +144,16 @@ impl Model {
         ));
     }
 
+    fn hide(&mut self, channel: &'static str, hide: bool) {
+        let channel = Bytes::from_static(channel.as_bytes());
+        let order = match hide {
+            true => Order::Detach(channel),
+            false => Order::Attach(channel),
+        };
+        self.world
+            .turn(|network, turn| _ = network.order(order, turn));
+    }
+
     fn say(&mut self, target: &str, own_of: Option<usize>) -> u64 {
         let n = self.next;
         self.next += 1;
@@ -189,6 +203,7 @@ impl Model {
                 self.link();
             }
             Event::Names(channel) => self.names(CHANNELS[*channel]),
+            Event::Hide(channel, hide) => self.hide(CHANNELS[*channel], *hide),
             Event::Hold => {
                 self.world.hold();
                 self.holding = true;
@@ -306,7 +321,10 @@ impl Model {
     /// Everybody comes once more and proves everything.
     fn end(&mut self) {
         self.commit();
-        CHANNELS.iter().for_each(|channel| self.names(channel));
+        for channel in CHANNELS {
+            self.names(channel);
+            self.hide(channel, false);
+        }
         self.read();
         self.connections.clear();
         let ids: Vec<_> = self.world.clients.keys().copied().collect();

@@ -4,6 +4,8 @@
 // Helpers are parts of tests, although not marked as such.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+#[path = "e2e/detached.rs"]
+mod detached;
 #[path = "e2e/on_request.rs"]
 mod on_request;
 mod support;

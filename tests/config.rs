@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use carom::config::{
-    self, Config, Durability, Family, Findings, Level, ListenHost, LogLevel, Pin, Proxy, Purpose,
-    Replay, ResetOnTalk, Sasl, Scheme, Secret, Source, SourceKind, Sources, Surroundings,
-    TimeStyle, Verify,
+    self, Config, Detaching, Durability, Family, Findings, Level, ListenHost, LogLevel, Pin, Proxy,
+    Purpose, Replay, ResetOnTalk, Sasl, Scheme, Secret, Source, SourceKind, Sources, Surroundings,
+    TimeStyle, Verify, Which,
 };
 
 /// The same on every machine.
@@ -228,6 +228,26 @@ fn history_is_kept_by_age_and_size() {
     assert_eq!(kept(&oftc.channels[1].history), (days(30), None));
     let nothing = valid("empty.toml");
     assert_eq!(kept(&nothing.history), (None, Some(1 << 30)));
+}
+
+#[test]
+fn channels_say_when_they_are_detached() {
+    let config = valid("detaching.toml");
+    let apw = &config.users[0];
+    assert_eq!(apw.highlights, ["carom", "new release", "żółw"]);
+    assert_eq!(apw.networks[0].highlights, apw.highlights);
+    let [noisy, usual] = &apw.networks[0].channels[..] else {
+        panic!("two channels")
+    };
+    let expected = Detaching {
+        detached: true,
+        relay: Which::None,
+        reattach: Which::Highlights,
+        after: Some(Duration::from_secs(12 * 3600)),
+        on: Which::None,
+    };
+    assert_eq!(noisy.detaching, expected);
+    assert_eq!(usual.detaching, Detaching::default());
 }
 
 #[test]

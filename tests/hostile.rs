@@ -92,6 +92,7 @@ const WORDS: &[&str] = &[
     "netsplit",
     "NickServ",
     "*carom",
+    "detach",
     "",
 ];
 

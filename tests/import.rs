@@ -74,7 +74,8 @@ fn soju(folder: &Path) -> PathBuf {
          CREATE TABLE DeviceCertificate (id INTEGER PRIMARY KEY, user INTEGER, label TEXT, fingerprint BLOB);
          CREATE TABLE Network (id INTEGER PRIMARY KEY, name TEXT, user INTEGER, addr TEXT, nick TEXT, username TEXT, realname TEXT, certfp TEXT,
              pass TEXT, connect_commands TEXT, sasl_mechanism TEXT, sasl_plain_username TEXT, sasl_plain_password TEXT, auto_away INTEGER, enabled INTEGER);
-         CREATE TABLE Channel (id INTEGER PRIMARY KEY, network INTEGER, name TEXT, key TEXT, detached INTEGER);
+         CREATE TABLE Channel (id INTEGER PRIMARY KEY, network INTEGER, name TEXT, key TEXT, detached INTEGER, relay_detached INTEGER,
+             reattach_on INTEGER, detach_after INTEGER, detach_on INTEGER);
          CREATE TABLE MessageTarget (id INTEGER PRIMARY KEY, network INTEGER, target TEXT);
          CREATE TABLE Message (id INTEGER PRIMARY KEY, target INTEGER, raw TEXT, time TEXT, sender TEXT, text TEXT);
          INSERT INTO User VALUES (1, 'alice', '$2a$10$CwTycUXWue0Thq9StjUM0uJ8Q1Ykq1J5p1C0u3m0cO0S7u9F1Zp6e', 1, 'Alice', 'al', 1, -1), (2, 'gone', NULL, 0, NULL, NULL, 0, 3), (3, 'bob', NULL, 0, NULL, NULL, 1, 0);
@@ -82,7 +83,7 @@ fn soju(folder: &Path) -> PathBuf {
          INSERT INTO Network VALUES
              (1, NULL, 1, 'irc.libera.chat', NULL, NULL, NULL, 'sha-256:AA', NULL, NULL, 'PLAIN', 'al', 'secret', 1, 1),
              (2, 'local', 1, 'irc+insecure://[::1]:16667', 'al2', 'a', 'A', NULL, 'pw', 'MODE al2 +i' || char(13, 10) || 'JOIN #x', 'EXTERNAL', NULL, NULL, 0, 0);
-         INSERT INTO Channel VALUES (1, 2, '#one', NULL, 0), (2, 2, '#two', 'k', 1);
+         INSERT INTO Channel VALUES (1, 2, '#one', NULL, 0, 0, 0, 0, 0), (2, 2, '#two', 'k', 1, 3, 2, 5400, 1);
          INSERT INTO MessageTarget VALUES (1, 2, 'carol');
          INSERT INTO Message VALUES
              (1, 1, '@time=2026-01-02T03:04:05.000Z;msgid=m1 :carol!c@h PRIVMSG al2 :first', '2026-01-02T03:04:05.000Z', 'carol', 'first'),

@@ -102,6 +102,8 @@ fn more(a: &mut Arguments) -> Result<Command, ParseError> {
         Verb::ChannelCreate => Command::ChannelCreate(a.required("CHANNEL"), options(a)?),
         Verb::ChannelUpdate => Command::ChannelUpdate(a.required("CHANNEL"), changes(a)?),
         Verb::ChannelDelete => Command::ChannelDelete(a.required("CHANNEL")),
+        Verb::ChannelDetach => Command::ChannelDetach(a.required("CHANNEL")),
+        Verb::ChannelAttach => Command::ChannelAttach(a.required("CHANNEL")),
         Verb::ChannelStatus => Command::ChannelStatus(a.value("CHANNEL")),
         Verb::HistorySearch => Command::HistorySearch(find(a)?),
         Verb::HistoryReplay => {

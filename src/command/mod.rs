@@ -89,6 +89,10 @@ pub enum Command {
     ChannelUpdate(String, Options),
     /// Leaves it.
     ChannelDelete(String),
+    /// Keeps it from clients.
+    ChannelDetach(String),
+    /// Shows it to them again.
+    ChannelAttach(String),
     /// The channels, or one.
     ChannelStatus(Option<String>),
     /// The attached clients.

@@ -68,6 +68,12 @@ const REPLAY: Opt = key("replay", "WHAT", Text, "history.replay", "what is repla
 const LINES: Opt = key("lines", "N", Number, "history.lines", "at most so many lines of each channel; 0: all");
 const CHANNEL_KEY: Opt = hidden(key("key", "KEY", Text, "key", "the channel's key"));
 const CHANNEL_LINES: Opt = key("lines", "N", Number, "history.lines", "at most so many lines of it; 0: all");
+const DETACHED: Opt = key("detached", "BOOL", Bool, "detached", "whether the channel is kept from your clients");
+const RELAY_DETACHED: Opt = key("relay-detached", "WHICH", Text, "relay_detached", "what of a detached channel *carom tells you: message, highlight (the default) or none");
+const REATTACH_ON: Opt = key("reattach-on", "WHICH", Text, "reattach_on", "what brings a detached channel back: message, highlight or none (the default)");
+const DETACH_AFTER: Opt = key("detach-after", "TIME", Text, "detach_after", "the channel is detached after so long a silence: 12h; 0: never");
+const DETACH_ON: Opt = key("detach-on", "WHICH", Text, "detach_on", "what breaks that silence: message (the default), highlight or none");
+const HIGHLIGHT: Opt = key("highlight", "WORD", List, "highlights", "a word that is meant for the user, beside the nick; may be repeated");
 const AFTER: Opt = own("after", "TIME", Text, "later than this: 2026-11-22, 2026-11-22T08:00:00Z, or 2h for two hours ago");
 const BEFORE: Opt = own("before", "TIME", Text, "earlier than this");
 const USER_PASSWORD: Opt = hidden(own("password", "PASSWORD", Text, "the password; without it one is made and told"));
@@ -88,7 +94,9 @@ static NETWORK_CHANGES: &[Opt] = &[
     REJOIN, PROXY, VERIFY, PIN, REPLAY, LINES,
 ];
 
-static CHANNEL_OPTIONS: &[Opt] = &[ON_NETWORK, CHANNEL_KEY, REPLAY, CHANNEL_LINES];
+static CHANNEL_OPTIONS: &[Opt] = &[
+    ON_NETWORK, CHANNEL_KEY, DETACHED, RELAY_DETACHED, REATTACH_ON, DETACH_AFTER, DETACH_ON, REPLAY, CHANNEL_LINES,
+];
 
 /// The vocabulary.
 pub static ROWS: &[Row] = &[
@@ -172,13 +180,25 @@ pub static ROWS: &[Row] = &[
         verb: Verb::ChannelUpdate, words: &["channel", "update"], parameters: &[one("CHANNEL")], options: CHANNEL_OPTIONS,
         role: User, subject: Subject::Network,
         summary: "changes the options of a channel",
-        about: "An empty value gives an option its default back.", examples: &["channel update #rust -replay last -lines 20"],
+        about: "An empty value gives an option its default back.", examples: &["channel update #rust -replay last -lines 20", "channel update #noisy -detach-after 1d -reattach-on highlight"],
     },
     Row {
         verb: Verb::ChannelDelete, words: &["channel", "delete"], parameters: &[one("CHANNEL")], options: &[ON_NETWORK],
         role: User, subject: Subject::Network,
         summary: "leaves a channel and forgets its options",
         about: "", examples: &["channel delete #rust"],
+    },
+    Row {
+        verb: Verb::ChannelDetach, words: &["channel", "detach"], parameters: &[one("CHANNEL")], options: &[ON_NETWORK],
+        role: User, subject: Subject::Network,
+        summary: "keeps a channel from your clients without leaving it",
+        about: "What is said there is stored, and *carom tells you when you are named. /part CHANNEL detach does the same.", examples: &["channel detach #noisy"],
+    },
+    Row {
+        verb: Verb::ChannelAttach, words: &["channel", "attach"], parameters: &[one("CHANNEL")], options: &[ON_NETWORK],
+        role: User, subject: Subject::Network,
+        summary: "shows a detached channel again, with what was said meanwhile",
+        about: "/join CHANNEL does the same.", examples: &["channel attach #noisy"],
     },
     Row {
         verb: Verb::ChannelStatus, words: &["channel", "status"], parameters: &[maybe("CHANNEL")], options: &[ON_NETWORK],
@@ -299,13 +319,13 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         verb: Verb::UserCreate, words: &["user", "create"], parameters: &[],
-        options: &[required(own("username", "USER", Text, "the name to log in with")), USER_PASSWORD, ADMIN, NICK, REALNAME, MAX_NETWORKS, USER_ENABLED],
+        options: &[required(own("username", "USER", Text, "the name to log in with")), USER_PASSWORD, ADMIN, NICK, REALNAME, HIGHLIGHT, MAX_NETWORKS, USER_ENABLED],
         role: Admin, subject: Subject::Nobody,
         summary: "makes a user",
         about: "", examples: &["user create -username bob -password 'correct horse'"],
     },
     Row {
-        verb: Verb::UserUpdate, words: &["user", "update"], parameters: &[one("USER")], options: &[NEW_PASSWORD, ADMIN, NICK, REALNAME, MAX_NETWORKS, USER_ENABLED],
+        verb: Verb::UserUpdate, words: &["user", "update"], parameters: &[one("USER")], options: &[NEW_PASSWORD, ADMIN, NICK, REALNAME, HIGHLIGHT, MAX_NETWORKS, USER_ENABLED],
         role: Admin, subject: Subject::Nobody,
         summary: "changes a user",
         about: "A user of the configuration file is changed there.", examples: &["user update bob -admin true"],

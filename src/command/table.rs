@@ -21,6 +21,8 @@ pub enum Verb {
     ChannelCreate,
     ChannelUpdate,
     ChannelDelete,
+    ChannelDetach,
+    ChannelAttach,
     ChannelStatus,
     ClientStatus,
     ClientDisconnect,

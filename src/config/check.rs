@@ -337,6 +337,7 @@ pub(super) fn network(
         username: user.username.clone(),
         realname: user.realname.clone(),
         history: user.history.clone(),
+        highlights: user.highlights.clone(),
         max_channels: limits.channels_per_network,
         ..Network::default()
     };

@@ -268,6 +268,7 @@ pub(super) fn user(user: &User, secrets: Secrets) -> Entries {
         ("nick", text(&user.nick)),
         ("username", text(&user.username)),
         ("realname", text(&user.realname)),
+        ("highlights", list(&user.highlights)),
         ("history", inline(history(&user.history))),
     ]);
     entries
@@ -351,10 +352,19 @@ fn trust(trust: &Trust) -> Entries {
 }
 
 pub(super) fn channel(channel: &Channel, secrets: Secrets) -> Entries {
+    let detaching = channel.detaching;
     vec![
         ("name", text(&channel.name)),
         ("key", secrets.text_or_none(channel.key.as_ref())),
         ("history", inline(part_of_history(&channel.history))),
+        ("detached", detaching.detached.into()),
+        ("relay_detached", detaching.relay.word().into()),
+        ("reattach_on", detaching.reattach.word().into()),
+        (
+            "detach_after",
+            duration(detaching.after.unwrap_or(Duration::MAX)),
+        ),
+        ("detach_on", detaching.on.word().into()),
     ]
 }
 

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Findings, Level, Purpose, ServerAddr, Surroundings, keys, load_in};
+use crate::config::{
+    Detaching, Findings, Level, Purpose, ServerAddr, Surroundings, Which, keys, load_in,
+};
 
 fn load(text: &str, purpose: Purpose) -> Result<(Config, Findings), Findings> {
     let folder = tempfile::tempdir().unwrap();
@@ -211,9 +213,31 @@ prop_compose! {
     }
 }
 
+fn which() -> impl Strategy<Value = Which> {
+    prop_oneof![
+        Just(Which::Messages),
+        Just(Which::Highlights),
+        Just(Which::None)
+    ]
+}
+
 prop_compose! {
-    fn channels()(key in prop::option::of("[a-z0-9]{1,9}"), history in rules()) -> Channel {
-        Channel { name: "#c".into(), key: key.map(Secret::new), history }
+    fn detaching()(
+        detached: bool,
+        (relay, reattach, on) in (which(), which(), which()),
+        after in prop::option::of(durations()),
+    ) -> Detaching {
+        Detaching { detached, relay, reattach, after, on }
+    }
+}
+
+prop_compose! {
+    fn channels()(
+        key in prop::option::of("[a-z0-9]{1,9}"),
+        history in rules(),
+        detaching in detaching(),
+    ) -> Channel {
+        Channel { name: "#c".into(), key: key.map(Secret::new), history, detaching }
     }
 }
 
@@ -263,10 +287,11 @@ fn configs() -> impl Strategy<Value = Config> {
             any::<bool>(),
             texts(),
             prop::option::of(counts()),
+            prop::collection::vec("[a-zż]{1,9}", 0..3),
             networks,
         );
         users.prop_map(
-            move |(rules, admin, enabled, realname, max_networks, network)| {
+            move |(rules, admin, enabled, realname, max_networks, highlights, network)| {
                 let (mut config, _) = load("", Purpose::Check).unwrap();
                 config.server.admin_contact.clone_from(&contact);
                 (config.limits, config.dial, config.history) =
@@ -276,7 +301,11 @@ fn configs() -> impl Strategy<Value = Config> {
                     nick: "apw".into(),
                     username: "apw".into(),
                     history: rules,
-                    networks: vec![network],
+                    networks: vec![Network {
+                        highlights: highlights.clone(),
+                        ..network
+                    }],
+                    highlights,
                     admin,
                     enabled,
                     realname,

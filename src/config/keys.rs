@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::chat;
 use super::check;
+use super::detaching;
 use super::keeping;
 use super::origin;
 use super::pins;
@@ -14,7 +15,7 @@ use super::side;
 use super::source;
 use super::{
     Channel, Config, Dial, Durability, Family, HistoryRules, Level, Limits, Log, LogLevel, Network,
-    Rate, Replay, ResetOnTalk, Server, Storage, Tls, Trust, Verify,
+    Rate, Replay, ResetOnTalk, Server, Storage, Tls, Trust, Verify, Which,
 };
 
 /// What is said of a required key that is not there.
@@ -239,6 +240,7 @@ pub(super) static USER: &[Key<check::UserDraft>] = &[
     key("nick", |draft, v, r| check::nick(v, r, &mut draft.user.nick)),
     key("username", |draft, v, r| check::username(v, r, &mut draft.user.username)),
     key("realname", |draft, v, r| check::free_text(v, r, 150, &mut draft.user.realname)),
+    key("highlights", detaching::highlights),
     key("history", |draft, v, r| r.table(v, HISTORY, &mut draft.user.history)),
     key("network", check::networks),
 ];
@@ -307,4 +309,15 @@ pub(super) static CHANNEL: &[Key<Channel>] = &[
     required("name", "name = \"#channel\"", check::channel_name),
     key("key", check::channel_key),
     key("history", |channel, v, r| keeping::of_part(v, r, &mut channel.history)),
+    key("detached", |channel, v, r| r.flag(v, &mut channel.detaching.detached)),
+    key("relay_detached", |channel, v, r| {
+        detaching::which(v, r, Which::Highlights, &mut channel.detaching.relay);
+    }),
+    key("reattach_on", |channel, v, r| {
+        detaching::which(v, r, Which::None, &mut channel.detaching.reattach);
+    }),
+    key("detach_after", |channel, v, r| detaching::after(v, r, &mut channel.detaching.after)),
+    key("detach_on", |channel, v, r| {
+        detaching::which(v, r, Which::Messages, &mut channel.detaching.on);
+    }),
 ];

@@ -6,6 +6,7 @@ pub mod address;
 pub mod change;
 mod chat;
 mod check;
+mod detaching;
 pub mod diff;
 pub mod dump;
 pub mod file;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{Listen, ListenHost, Scheme, ServerAddr};
+pub use detaching::{Detaching, Which};
 pub use file::{Purpose, Surroundings, control_socket, database, load, load_in};
 pub use finding::{Finding, Findings, Level};
 pub use manner::Manner;
@@ -236,6 +238,8 @@ pub struct User {
     pub username: String,
     /// What networks begin with.
     pub realname: String,
+    /// Words that are meant for him, beside his nick.
+    pub highlights: Vec<String>,
     /// What networks begin with.
     pub history: HistoryRules,
 }
@@ -255,6 +259,7 @@ impl Default for User {
             nick: String::new(),
             username: String::new(),
             realname: String::new(),
+            highlights: Vec::new(),
             history: HistoryRules::default(),
         }
     }
@@ -319,6 +324,8 @@ pub struct Network {
     pub flood: Rate,
     /// History of targets that have no own rules.
     pub history: HistoryRules,
+    /// The user's.
+    pub highlights: Vec<String>,
     /// Declared channels.
     pub channels: Vec<Channel>,
     /// `[limits] channels_per_network`, here because the network's task holds to it.
@@ -355,6 +362,7 @@ impl Default for Network {
                 every: Duration::from_secs(2),
             },
             history: HistoryRules::default(),
+            highlights: Vec::new(),
             channels: Vec::new(),
             max_channels: Limits::default().channels_per_network,
         }
@@ -377,6 +385,8 @@ pub struct Channel {
     pub key: Option<Secret>,
     /// Its history rules.
     pub history: HistoryRules,
+    /// Whether and when it is detached.
+    pub detaching: Detaching,
 }
 
 /// `[history]` as it holds for one target.

@@ -48,6 +48,7 @@ impl Writer<'_> {
             target: wish.target,
             after: ids.first.before(),
             through: ids.last,
+            newest: 0,
             only_messages,
             timestamps: TimeStyle::None,
             own: wish.own,
@@ -127,6 +128,7 @@ impl Writer<'_> {
             let plan = Plan {
                 after: ids.first.before(),
                 through: ids.last,
+                newest: 0,
                 only_messages: play.kinds == Only::Messages,
                 timestamps: play.timestamps.clone(),
                 own: private.then(|| play.nick.clone()),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::clock;
-use crate::history::{Entry, EntryId, Error, Ids, Log};
+use crate::history::{Entry, EntryId, Error, Ids, Log, Only, Selected, Selection, Span};
 use crate::mailbox::{Running, ToNetwork};
 use crate::net::WriteHalf;
 use crate::outbox::{self, Outbox};
@@ -289,7 +289,10 @@ impl<'a> Writer<'a> {
     }
 
     /// A target's lines, page by page.
-    pub(super) async fn replay(&mut self, plan: Plan) -> Result<(), Gone> {
+    pub(super) async fn replay(&mut self, mut plan: Plan) -> Result<(), Gone> {
+        if let Err(error) = self.limit(&mut plan).await {
+            return self.unreadable(&error);
+        }
         self.batches += 1;
         let server = self.shared.server.as_bytes();
         let mut replay = pages::Replay::new(plan, self.view, server, self.batches, Style::Missed);
@@ -341,6 +344,26 @@ impl<'a> Writer<'a> {
             is_read && renamed.is_due(entry.id, &entry.line, new, given.unwrap_or_default())
         });
         Ok((page, more))
+    }
+
+    /// Of more lines than are wanted the older ones are left out.
+    async fn limit(&self, plan: &mut Plan) -> Result<(), Error> {
+        if plan.newest == 0 {
+            return Ok(());
+        }
+        let selection = Selection {
+            target: plan.target.folded().collect::<Vec<u8>>().into(),
+            span: Span::Latest(None),
+            limit: usize::try_from(plan.newest).unwrap_or(usize::MAX),
+            kinds: match plan.only_messages {
+                true => Only::Messages,
+                false => Only::All,
+            },
+        };
+        if let Selected::Window(ids) = self.log().select(selection).await? {
+            plan.after = plan.after.max(ids.first.before());
+        }
+        Ok(())
     }
 
     /// The log cannot be read.

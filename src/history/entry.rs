@@ -114,6 +114,8 @@ pub enum Fact {
     NewCertificate = 13,
     /// Up to where a buffer is read; the name is the buffer.
     Marker = 20,
+    /// Whether the user detached a channel; the name is the channel.
+    Detached = 21,
 }
 
 impl Fact {
@@ -129,6 +131,7 @@ impl Fact {
             12 => Some(Self::Realname),
             13 => Some(Self::NewCertificate),
             20 => Some(Self::Marker),
+            21 => Some(Self::Detached),
             _ => None,
         }
     }

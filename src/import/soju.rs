@@ -203,20 +203,9 @@ impl Reading {
             (!commands.is_empty()).then_some(commands),
         );
         let rows = self.rows("Channel", Some(("network", network.id())))?;
-        for row in rows.iter().filter(|row| row.flag("detached") == Some(true)) {
-            let channel = row.text("name").unwrap_or_default();
-            let why = "is detached there; here it is shown like any other";
-            self.note(format!("{about}: channel {channel}"), why);
-        }
-        let channels = rows.iter().map(|row| {
-            let mut keys = Keys::new();
-            put(&mut keys, "name", row.text("name"));
-            put(&mut keys, "key", row.text("key"));
-            keys
-        });
         Ok(Network {
             keys,
-            channels: channels.collect(),
+            channels: rows.iter().map(channel).collect(),
         })
     }
 
@@ -423,6 +412,31 @@ impl Messages {
             Ok(())
         };
         read().map_err(|e| self.failed(e))
+    }
+}
+
+fn channel(row: &Record) -> Keys {
+    let mut keys = Keys::new();
+    put(&mut keys, "name", row.text("name"));
+    put(&mut keys, "key", row.text("key"));
+    let detached = row.flag("detached").filter(|detached| *detached);
+    put(&mut keys, "detached", detached);
+    for key in ["relay_detached", "reattach_on", "detach_on"] {
+        put(&mut keys, key, row.number(key).and_then(which));
+    }
+    let after = row.number("detach_after").filter(|seconds| *seconds > 0);
+    let after = after.map(|seconds| format!("{seconds}s"));
+    put(&mut keys, "detach_after", after);
+    keys
+}
+
+/// A filter of messages as soju numbers it; 0 is the default.
+fn which(number: i64) -> Option<&'static str> {
+    match number {
+        1 => Some("none"),
+        2 => Some("highlight"),
+        3 => Some("message"),
+        _ => None,
     }
 }
 

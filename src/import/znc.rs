@@ -308,15 +308,9 @@ impl Reading {
     fn channel(&mut self, mut section: Section) -> Option<Keys> {
         let mut keys: Keys = vec![("name", section.label.as_str().into())];
         put(&mut keys, "key", section.text("Key"));
-        if section.flag("Detached") == Some(true) {
-            let about = format!("channel {}", section.label);
-            self.note(
-                section.line,
-                about,
-                "is detached there; here it is shown like any other",
-            );
-        }
         put(&mut keys, "history", history(&mut section));
+        let detached = section.flag("Detached").filter(|detached| *detached);
+        put(&mut keys, "detached", detached);
         let disabled = section.flag("Disabled") == Some(true);
         if disabled {
             self.note(

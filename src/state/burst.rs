@@ -23,8 +23,9 @@ impl Network {
             return;
         };
         if let super::Upstream::Up(link) = &self.upstream {
-            let complete = link.channels.values().filter(|c| c.complete);
-            complete.for_each(|channel| client.arriving.push(channel.name.clone()));
+            let shown = link.channels.values().filter(|c| c.complete);
+            let shown = shown.filter(|c| !self.detached.hides(&c.name));
+            shown.for_each(|channel| client.arriving.push(channel.name.clone()));
         }
         let name = client.name.clone();
         for target in self.positions.behind(&name) {
@@ -152,6 +153,7 @@ impl Network {
         };
         let behind = self.positions.is_behind(&client.name, target);
         let position = behind.then(|| self.positions.get(&client.name, target));
+        let again = client.attached_again.remove(target);
         let name = client.name.clone();
         if let Some(after) = client.introduce(target, position, head) {
             let rules = self.rules(target);
@@ -159,6 +161,7 @@ impl Network {
                 target: target.clone(),
                 after,
                 through: head,
+                newest: if again { rules.lines } else { 0 },
                 only_messages: rules.only_messages,
                 timestamps: rules.timestamps.clone(),
                 own: self.nick_within(target),
@@ -194,6 +197,7 @@ impl Network {
             target: new.clone(),
             after,
             through: head,
+            newest: 0,
             only_messages: rules.only_messages,
             timestamps: rules.timestamps.clone(),
             own: None,

@@ -10,6 +10,7 @@ use crate::history::Kind;
 use crate::wire::{Cap, CaseMapping, Line, MemberModes, Name, latin1};
 
 use super::feature::{Feature, Form, NOTHING, Offer, Received, Rule, Source};
+use super::record::Reach;
 use super::topics::Topic;
 use super::turn::{Action, Audience, Turn, View};
 use super::upstream::{Link, Loss};
@@ -123,8 +124,12 @@ fn plain_join(line: &Line<'_>, _: View, out: &mut Vec<u8>) {
 }
 
 impl Network {
-    /// Whether a target's lines may be given live: a channel only once all its names are known.
+    /// Whether a target's lines may be given live: a channel only once all its names are known, and while it is not
+    /// detached.
     pub(super) fn is_introducible(&self, target: &Name) -> bool {
+        if self.is_detached(target) {
+            return false;
+        }
         let channel = self.link().and_then(|link| link.channels.get(target));
         channel.is_none_or(|channel| channel.complete)
     }
@@ -183,22 +188,15 @@ impl Network {
         // A join that nobody here asked for is the server's wish, not the user's.
         if let Some(key) = self.pending.joins.remove(channel) {
             self.save_joined(channel, key.as_deref(), turn);
+            self.join_attached(channel, turn);
         }
     }
 
-    /// Every name of a channel is known: it is introduced to all.
+    /// Every name of a channel is known: it is introduced to all, unless it is detached.
     pub(super) fn channel_complete(&mut self, channel: &Name, turn: &mut Turn) {
         self.timers.cancel(&Timer::Joining(channel.clone()));
-        self.face.channels.insert(channel.clone());
-        let clients: Vec<_> = self.clients.keys().copied().collect();
-        for id in clients {
-            if let Some(client) = self.clients.get_mut(&id) {
-                let idle = client.arriving.is_empty();
-                client.arriving.push(channel.clone());
-                if idle {
-                    self.introduce(id, turn);
-                }
-            }
+        if !self.is_detached(channel) {
+            self.show_channel(channel, turn);
         }
         self.publish(turn);
     }
@@ -210,6 +208,9 @@ impl Network {
             self.left(&channel, turn);
             if self.pending.parts.remove(&channel).is_some() {
                 self.save_parted(&channel, turn);
+            }
+            if !self.is_wanted(&channel) {
+                self.forget_detached(&channel, turn);
             }
         } else {
             self.forget_member(&channel, received.line.nick());
@@ -223,6 +224,7 @@ impl Network {
         if !self.is_me(victim) {
             return self.forget_member(&channel, victim);
         }
+        self.tell_kicked(received, &channel, turn);
         self.left(&channel, turn);
         if self.settings.network.rejoin_on_kick {
             self.rejoin_later(channel, turn);
@@ -233,6 +235,7 @@ impl Network {
     fn left(&mut self, channel: &Name, turn: &mut Turn) {
         self.face.channels.remove(channel);
         self.timers.cancel(&Timer::Joining(channel.clone()));
+        self.timers.cancel(&Timer::Detach(channel.clone()));
         if let Some(link) = self.link_mut() {
             link.channels.remove(channel);
         }
@@ -271,7 +274,7 @@ impl Network {
             self.pass_on(received, Audience::All, turn);
         } else {
             let line = super::record::shown(received, turn.now);
-            self.record(line, &shared, Kind::Event, None, turn);
+            self.record(line, &shared, Kind::Event, Reach::Watchers, turn);
         }
         self.nick_is_free(nick.as_bytes(), turn);
     }

@@ -59,6 +59,9 @@ pub(super) struct Attached {
     coverage: Coverage,
     /// Targets still to be introduced; their lines are not given live.
     pub(super) arriving: Arriving,
+    /// Channels among them that were detached while it was here: of what was said meanwhile it is given no more than at
+    /// an attach.
+    pub(super) attached_again: BTreeSet<Name>,
     /// The last stored line it was given live.
     pub(super) given: EntryId,
     /// The last line of its own, which needs no proof.
@@ -125,6 +128,7 @@ impl Attached {
             head,
             coverage: Coverage::default(),
             arriving: Arriving::default(),
+            attached_again: BTreeSet::new(),
             given: head,
             own: EntryId::default(),
             active_at: turn.now.ticks,
@@ -163,11 +167,9 @@ impl Attached {
         }
     }
 
-    /// A line of these targets is kept from it for now.
-    pub(super) fn withhold(&mut self, targets: &[Name], first: EntryId) {
-        for target in targets {
-            self.coverage.withhold(target, first, self.head);
-        }
+    /// A line of this target is kept from it for now.
+    pub(super) fn withhold(&mut self, target: &Name, first: EntryId) {
+        self.coverage.withhold(target, first, self.head);
     }
 
     /// A target is introduced: after which entry its lines are due, if any are.
@@ -196,6 +198,9 @@ impl Attached {
     /// A channel has another name.
     pub(super) fn rename(&mut self, old: &Name, new: &Name) {
         self.coverage.rename(old, new);
+        if self.attached_again.remove(old) {
+            self.attached_again.insert(new.clone());
+        }
         if self.arriving.contains(old) {
             self.arriving.remove(old);
             self.arriving.push(new.clone());
@@ -205,10 +210,10 @@ impl Attached {
     /// The network compares names in another way from now on.
     pub(super) fn refold(&mut self, mapping: CaseMapping) {
         self.coverage.refold(mapping);
-        self.monitor = std::mem::take(&mut self.monitor)
-            .iter()
-            .map(|nick| nick.refold(mapping))
-            .collect();
+        for names in [&mut self.monitor, &mut self.attached_again] {
+            let refolded = std::mem::take(names);
+            *names = refolded.iter().map(|name| name.refold(mapping)).collect();
+        }
         let arriving = std::mem::take(&mut self.arriving).order.into_iter();
         arriving.for_each(|target| self.arriving.push(target.refold(mapping)));
     }
@@ -377,7 +382,7 @@ impl Network {
         };
         let (name, own, given) = (client.name.clone(), client.own, client.given);
         let mark = self.positions.mark(&name);
-        if own > given && mark >= given && self.positions.behind(&name).next().is_none() {
+        if own > given && mark >= given && self.has_all(&name) {
             let writes = self
                 .positions
                 .prove_live(&name, own, turn.now.time, |_, _| None);
@@ -385,10 +390,15 @@ impl Network {
         }
     }
 
+    /// Whether nothing is under way to the clients of this name. What is detached is not.
+    fn has_all(&self, name: &str) -> bool {
+        let mut behind = self.positions.behind(name);
+        behind.all(|target| self.is_detached(target))
+    }
+
     /// What a client of this name said last came back when it was gone. Had it everything before, it has this too.
     pub(super) fn own_line_of_gone(&mut self, name: &str, id: EntryId, turn: &mut Turn) {
-        let has_all = self.positions.behind(name).next().is_none();
-        if has_all && self.positions.mark(name) == id.before() {
+        if self.has_all(name) && self.positions.mark(name) == id.before() {
             let time = turn.now.time;
             let writes = self.positions.prove_live(name, id, time, |_, _| None);
             turn.actions.extend(writes.into_iter().map(Action::Record));

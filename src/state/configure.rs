@@ -58,6 +58,7 @@ impl Network {
         for channel in after.iter().filter(|name| !before.contains(name)) {
             self.forget_parting(channel, turn);
         }
+        self.configure_detached(old, turn);
         if !self.link().is_some_and(|link| link.welcomed) {
             return;
         }

@@ -234,6 +234,7 @@ impl Network {
             .for_each(|client| client.refold(mapping));
         self.positions.refold(mapping);
         self.saved.refold(mapping);
+        self.detached.refold(mapping);
         self.markers.refold(mapping);
         self.face.channels = std::mem::take(&mut self.face.channels)
             .iter()

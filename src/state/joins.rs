@@ -36,6 +36,8 @@ pub(super) static JOINS: Feature = Feature {
 const REJOIN: Duration = Duration::from_secs(3);
 /// The longest such wait.
 const MAX_REJOIN: Duration = Duration::from_secs(300);
+/// The reason of a PART that leaves only for clients.
+const DETACH: &[u8] = b"detach";
 /// Room for channels and keys in one JOIN.
 const JOIN_BYTES: usize = 400;
 
@@ -46,6 +48,7 @@ impl Network {
         let to = self.name(received.line.param(2).unwrap_or_default());
         let asked = self.pending.joins.remove(&from).is_some();
         if self.is_wanted(&from) {
+            self.rename_detached(&from, &to, turn);
             self.save_parted(&from, turn);
             self.save_joined(&to, None, turn);
         } else if asked {
@@ -196,6 +199,7 @@ impl Network {
             let key = keys.next().filter(|key| !key.is_empty());
             let name = self.name(channel);
             if self.is_member(&name) {
+                self.attach_channel(&name, turn);
                 continue;
             }
             let key = key.map(<[u8]>::to_vec).or_else(|| self.key_of(&name));
@@ -210,13 +214,12 @@ impl Network {
         self.send_for(asked, line.build(), turn)
     }
 
-    /// JOIN 0 leaves every channel.
+    /// JOIN 0 leaves every channel that clients are shown.
     fn ask_part_all(&mut self, turn: &mut Turn) -> Answer {
-        let channels: Vec<Name> = self
-            .link()
-            .map(|link| link.channels.keys().cloned().collect())
-            .unwrap_or_default();
-        for channel in channels {
+        let link = self.link();
+        let channels = link.into_iter().flat_map(|link| link.channels.keys());
+        let shown = channels.filter(|channel| !self.is_detached(channel));
+        for channel in shown.cloned().collect::<Vec<_>>() {
             self.pending.parts.insert(channel.clone(), None);
             let part = LineBuilder::new(b"PART").param(channel.as_bytes()).build();
             self.queue(None, Lane::Interactive, part, turn);
@@ -228,9 +231,13 @@ impl Network {
     fn ask_part(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let list = asked.line.param(0).unwrap_or_default();
         let mut at_server = false;
+        let reason = asked.line.param(1).unwrap_or_default();
+        let detaches = reason.eq_ignore_ascii_case(DETACH);
         for channel in list.split(|b| *b == b',').filter(|c| !c.is_empty()) {
             let name = self.name(channel);
-            if self.is_member(&name) || !self.is_wanted(&name) {
+            if detaches {
+                self.ask_detach(&name, asked, turn);
+            } else if self.is_member(&name) || !self.is_wanted(&name) {
                 if self.link().is_some() {
                     self.pending.parts.insert(name, None);
                 }
@@ -244,6 +251,19 @@ impl Network {
         match at_server {
             true => self.forward(asked, turn),
             false => Answer::Now,
+        }
+    }
+}
+
+impl Network {
+    /// `PART #channel :detach`
+    fn ask_detach(&mut self, channel: &Name, asked: &Asked<'_>, turn: &mut Turn) {
+        if self.order_detached(channel.as_bytes(), true, turn).is_err() {
+            let line = self.numeric(442).param(channel.as_bytes());
+            turn.tell(
+                asked.from,
+                line.trailing(b"You are not on that channel").build(),
+            );
         }
     }
 }

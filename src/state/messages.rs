@@ -10,7 +10,7 @@ use crate::wire::{Cap, Line, Name, Tags};
 
 use super::feature::{Answer, Asked, Feature, Form, Offer, Received, Rule, Source};
 use super::pending::{Request, RequestId, Stage, What};
-use super::record::{client_tags, own_tags, shown, tagged_by};
+use super::record::{Reach, client_tags, own_tags, shown, tagged_by};
 use super::routing::Answers;
 use super::turn::{Action, Audience, ClientId, Shown, Turn};
 use super::upstream::Sent;
@@ -113,11 +113,15 @@ impl Network {
         if self.is_me(line.nick()) && self.on_own_message(received, turn) {
             return;
         }
+        let place = self.place(line);
         if ctcp::is_ctcp(line.param(1).unwrap_or_default()) {
-            return self.on_ctcp(received, turn);
+            return match place {
+                Place::Buffer(target) if self.is_detached(&target) => {}
+                _ => self.on_ctcp(received, turn),
+            };
         }
-        match self.place(line) {
-            Place::Buffer(target) => self.record_line(received, &target, Kind::Message, turn),
+        match place {
+            Place::Buffer(target) => self.record_message(received, &target, turn),
             Place::Server => self.pass_on(received, self.audience_of(turn), turn),
             Place::Nowhere => {}
         }
@@ -132,6 +136,7 @@ impl Network {
             Place::Buffer(target) if is_reaction(received.line.tags()) => {
                 self.record_line(received, &target, Kind::Event, turn);
             }
+            Place::Buffer(target) if self.is_detached(&target) => {}
             _ => self.pass_on(received, Audience::All, turn),
         }
     }
@@ -282,6 +287,9 @@ impl Network {
             false => Kind::Message,
         };
         if is_tagmsg && !is_reaction(Tags::new(&shown.tags)) {
+            if self.is_detached(&self.name(target)) {
+                return None;
+            }
             deliver(except.map_or(Audience::All, Audience::Except), shown, turn);
             return None;
         }
@@ -297,13 +305,15 @@ impl Network {
         }
         let buffer = self.name(self.isupport().strip_status(target));
         let targets = std::slice::from_ref(&buffer);
-        let ids = self.record(shown, targets, kind, except, turn);
+        let reach = except.map_or(Reach::Watchers, Reach::Others);
+        let ids = self.record(shown, targets, kind, reach, turn);
         match (from, &by.gone) {
             (Some(from), _) => self.own_line(from, turn),
             (None, Some(name)) => self.own_line_of_gone(name, ids.last, turn),
             (None, None) => {}
         }
         if kind == Kind::Message {
+            self.heard_in(&buffer, turn.now.ticks);
             self.reset_on_talk(&buffer, turn);
         }
         Some((buffer, ids.last))
@@ -380,7 +390,7 @@ impl Network {
     }
 
     /// A message id nobody else gives out: the network's number and the entry's.
-    fn own_msgid(&self) -> Bytes {
+    pub(super) fn own_msgid(&self) -> Bytes {
         format!("carom-{:x}-{:x}", self.settings.id, self.next.0).into()
     }
 

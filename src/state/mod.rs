@@ -18,10 +18,12 @@ mod configure;
 pub mod conformance;
 mod coverage;
 mod ctcp;
+mod detach;
 mod face;
 mod families;
 mod feature;
 pub mod forms;
+mod highlights;
 mod identity;
 mod invite;
 mod joins;
@@ -79,6 +81,7 @@ use crate::wire::{CapSet, CaseMapping, Line, LineBuilder, Name};
 pub use capabilities::{offered_at_login, requested};
 pub use clients::Newcomer;
 pub use compound::unfolded;
+pub use detach::{Hidden, Why};
 pub use networks::{Attribute, Attributes, NetworksAsk};
 pub use positions::{Page, Proof};
 pub use record::{is_said_by, sifted};
@@ -93,6 +96,7 @@ pub use upstream::{Facts, Loss};
 
 use backoff::Backoff;
 use clients::Attached;
+use detach::Detached;
 use face::Face;
 use feature::{Answer, Asked, Received};
 use labels::Replies;
@@ -136,6 +140,7 @@ pub struct Network {
     positions: Positions,
     markers: Markers,
     saved: SavedChannels,
+    detached: Detached,
     #[serde(with = "crate::wire::latin1")]
     wanted_nick: Bytes,
     #[serde(with = "crate::wire::latin1::option")]
@@ -173,6 +178,7 @@ impl Network {
             positions: Positions::default(),
             markers: Markers::default(),
             saved: SavedChannels::default(),
+            detached: Detached::default(),
             wanted_nick: Bytes::from(settings.network.nick.clone()),
             away: None,
             realname: None,
@@ -201,6 +207,7 @@ impl Network {
                 .positions
                 .restore_floor(Name::new(&target, mapping), id);
         }
+        network.detach_configured();
         network.restore_facts(&remembered.facts);
         network
     }
@@ -306,6 +313,7 @@ impl Network {
                 Timer::Joining(channel) => self.joining_timed_out(&channel, turn),
                 Timer::Regain => self.give_up_channels(turn),
                 Timer::Nick => self.retry_nick(turn),
+                Timer::Detach(channel) => self.silence_over(&channel, turn),
                 Timer::Login => self.login_timed_out(turn),
             }
         }

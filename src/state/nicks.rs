@@ -11,8 +11,9 @@ use crate::wire::{LineBuilder, Name, latin1};
 
 use super::feature::{Answer, Asked, Feature, NOTHING, Received, Rule};
 use super::outgoing::Lane;
+use super::record::Reach;
 use super::registration::Registration;
-use super::turn::{Action, Audience, ClientId, Shown, Turn};
+use super::turn::{Action, Audience, Turn};
 use super::{Network, Timer};
 
 pub(super) static NICKS: Feature = Feature {
@@ -90,39 +91,21 @@ impl Network {
         if shared.is_empty() {
             turn.push(Action::Deliver {
                 to: Audience::All,
-                line: line.clone(),
-                entries: None,
-            });
-        } else {
-            self.record(line.clone(), &shared, Kind::Event, None, turn);
-        }
-        if own {
-            self.tell_own_nick(line, turn);
-            self.own_nick_changed(&new, turn);
-        } else {
-            self.nick_is_free(old.as_bytes(), turn);
-        }
-    }
-
-    /// Who is not given the NICK with a channel is given it all the same: it is his own.
-    fn tell_own_nick(&self, line: Shown, turn: &mut Turn) {
-        let told = turn.actions.iter().rev().find_map(|action| match action {
-            Action::Deliver { to, .. } => Some(to),
-            _ => None,
-        });
-        let is_told = |id: &ClientId| told.is_some_and(|to| to.reaches(*id));
-        let rest: Box<[ClientId]> = self
-            .clients
-            .keys()
-            .copied()
-            .filter(|id| !is_told(id))
-            .collect();
-        if !rest.is_empty() {
-            turn.push(Action::Deliver {
-                to: Audience::Only(rest),
                 line,
                 entries: None,
             });
+        } else {
+            let reach = if own {
+                Reach::Everybody
+            } else {
+                Reach::Watchers
+            };
+            self.record(line, &shared, Kind::Event, reach, turn);
+        }
+        if own {
+            self.own_nick_changed(&new, turn);
+        } else {
+            self.nick_is_free(old.as_bytes(), turn);
         }
     }
 

@@ -5,10 +5,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{HistoryRules, ResetOnTalk};
+use crate::config::{Detaching, HistoryRules, ResetOnTalk};
 use crate::history::{EntryId, Fact, Write};
 use crate::wire::{Cap, Line, LineBuilder, Name, Timestamp};
 
+use super::detach::Hidden;
 use super::feature::Received;
 use super::outgoing::Lane;
 use super::turn::{Action, ClientId, Dial, LinkEnd, Turn};
@@ -41,6 +42,10 @@ pub enum Order {
     NewCertificate,
     /// Tells all its clients something.
     Notice(String),
+    /// Keeps a channel from clients.
+    Detach(Bytes),
+    /// Shows it to them again.
+    Attach(Bytes),
     /// How is it doing?
     Status,
     /// The channels we are on or want to be on, or one of them.
@@ -112,6 +117,10 @@ pub struct ChannelStatus {
     pub members: usize,
     /// Its rules of history.
     pub rules: HistoryRules,
+    /// Whether it is kept from clients.
+    pub detached: Option<Hidden>,
+    /// When it is.
+    pub detaching: Detaching,
 }
 
 /// A name as the network sees it.
@@ -155,6 +164,8 @@ impl Network {
                 self.announce(&text, turn);
                 Ok("told".to_owned())
             }
+            Order::Detach(channel) => self.order_detached(&channel, true, turn),
+            Order::Attach(channel) => self.order_detached(&channel, false, turn),
             Order::Status => return Outcome::Status(Box::new(self.details())),
             Order::Channels(name) => return self.channels(name.as_deref()),
             Order::Target(name) => {
@@ -391,6 +402,8 @@ impl Network {
                 keyed: self.key_of(&name).is_some(),
                 members: known.map_or(0, |known| known.members.len()),
                 rules: self.rules(&name).clone(),
+                detached: self.detached(&name),
+                detaching: self.detaching(&name),
             }
         });
         let channels: Vec<_> = channels.collect();

@@ -24,6 +24,17 @@ const MAX_AGE_MILLIS: i64 = 24 * 60 * 60 * 1000;
 /// The tag with the name of the client that said a line, and has seen it with that: of ours, nobody gets to see it.
 pub(super) const BY: &[u8] = b"carom/by";
 
+/// Whom a stored line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Whoever is shown one of its targets.
+    Watchers,
+    /// The same without its sender, who has it already.
+    Others(ClientId),
+    /// Everybody: it is about ourselves.
+    Everybody,
+}
+
 /// The last line of each target of this run. `floor` stands for all others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Recent {
@@ -249,17 +260,23 @@ impl Network {
         turn: &mut Turn,
     ) {
         let line = shown(received, turn.now);
-        self.record(line, std::slice::from_ref(target), kind, None, turn);
+        self.record(
+            line,
+            std::slice::from_ref(target),
+            kind,
+            Reach::Watchers,
+            turn,
+        );
     }
 
-    /// Stores a line under its targets (the same line, `again` on all but the first) and shows it once.
-    /// `except` is its sender, who has it already. Returns where it stands.
+    /// Stores a line under its targets (the same line, `again` on all but the first) and shows it once. Returns where it
+    /// stands.
     pub(super) fn record(
         &mut self,
         mut line: Shown,
         targets: &[Name],
         kind: Kind,
-        except: Option<ClientId>,
+        reach: Reach,
         turn: &mut Turn,
     ) -> Ids {
         let first = self.next;
@@ -285,7 +302,7 @@ impl Network {
             first,
             last: self.head(),
         };
-        let to = self.audience(targets, kind, ids, except, turn);
+        let to = self.audience(targets, kind, ids, reach, turn);
         turn.push(Action::Deliver {
             to,
             line,
@@ -294,65 +311,57 @@ impl Network {
         ids
     }
 
-    /// Who is given an entry at once. Whoever is not falls behind in its targets. A line of several targets (QUIT, NICK)
-    /// is given to who has been introduced to one of them: nobody else tells him.
+    /// Who is given an entry at once: whoever is shown one of its targets. In those that a client is not shown it falls
+    /// behind.
     fn audience(
         &mut self,
         targets: &[Name],
         kind: Kind,
         ids: Ids,
-        except: Option<ClientId>,
+        reach: Reach,
         turn: &mut Turn,
     ) -> Audience {
-        let incomplete = targets.iter().filter(|t| !self.is_introducible(t));
-        let incomplete: Vec<&Name> = incomplete.collect();
-        let mut late = Vec::new();
+        let closed: Vec<&Name> = targets
+            .iter()
+            .filter(|t| !self.is_introducible(t))
+            .collect();
+        let (mut late, mut missed) = (Vec::new(), Vec::new());
         for (id, client) in &mut self.clients {
-            let is_closed = |t: &&Name| incomplete.contains(t) || client.arriving.contains(t);
-            let closed: Vec<Name> = targets.iter().filter(is_closed).cloned().collect();
-            let given = closed.len() < targets.len();
-            if given && except == Some(*id) {
+            let start = late.len();
+            for target in targets {
+                if closed.contains(&target) || client.arriving.contains(target) {
+                    client.withhold(target, ids.first);
+                    late.push((client.name.clone(), target));
+                }
+            }
+            if late.len() - start == targets.len() && reach != Reach::Everybody {
+                missed.push(*id);
+            } else if reach == Reach::Others(*id) {
                 client.own = ids.last;
-            } else if given {
+            } else {
                 client.given = ids.last;
             }
-            if !closed.is_empty() {
-                client.withhold(&closed, ids.first);
-                late.push((*id, client.name.clone(), closed, given));
-            }
         }
-        if late.is_empty() {
-            return except.map_or(Audience::All, Audience::Except);
+        for (name, target) in late {
+            self.leave_behind(&name, target, kind, ids, turn);
+        }
+        if missed.is_empty() {
+            return match reach {
+                Reach::Others(sender) => Audience::Except(sender),
+                Reach::Watchers | Reach::Everybody => Audience::All,
+            };
         }
         // Rare, so that a list of clients is not made for every line.
-        let is_late = |id: &ClientId| {
-            late.iter()
-                .any(|(other, _, _, given)| other == id && !given)
-        };
-        let is_given = |id: &ClientId| except != Some(*id) && !is_late(id);
-        let given = self.clients.keys().copied().filter(is_given).collect();
-        for (_, name, closed, _) in late {
-            self.leave_behind(&name, &closed, kind, ids, turn);
-        }
-        Audience::Only(given)
+        let is_given = |id: &ClientId| reach != Reach::Others(*id) && !missed.contains(id);
+        Audience::Only(self.clients.keys().copied().filter(is_given).collect())
     }
 
-    fn leave_behind(
-        &mut self,
-        client: &str,
-        targets: &[Name],
-        kind: Kind,
-        ids: Ids,
-        turn: &mut Turn,
-    ) {
-        for target in targets {
-            if kind == Kind::Event && self.rules(target).only_messages {
-                continue;
-            }
-            let write = self
-                .positions
-                .fall_behind(client, target, ids.first, turn.now.time);
-            turn.actions.extend(write.map(Action::Record));
+    fn leave_behind(&mut self, client: &str, target: &Name, kind: Kind, ids: Ids, turn: &mut Turn) {
+        if kind == Kind::Event && self.rules(target).only_messages {
+            return;
         }
+        let time = turn.now.time;
+        let write = self.positions.fall_behind(client, target, ids.first, time);
+        turn.actions.extend(write.map(Action::Record));
     }
 }

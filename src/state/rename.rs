@@ -37,10 +37,11 @@ impl Network {
             self.face.channels.insert(new.clone());
         }
         // Whoever is still to be introduced to it will be, by its new name.
+        let shown = complete && !self.is_detached(&old);
         let told: Vec<ClientId> = self
             .clients
             .iter()
-            .filter(|(_, client)| complete && !client.arriving.contains(&old))
+            .filter(|(_, client)| shown && !client.arriving.contains(&old))
             .map(|(id, _)| *id)
             .collect();
         let mut lacks = BTreeMap::new();
@@ -103,6 +104,7 @@ impl Network {
         self.remember(Write::Rename(old.clone(), new.clone()), turn);
         self.recent.rename(old, new);
         self.rename_marker(old, new, turn);
+        self.rename_detached(old, new, turn);
         for client in self.clients.values_mut() {
             client.rename(old, new);
         }

@@ -63,6 +63,7 @@ impl Network {
                         self.restore_channel(self.name(name), saved);
                     }
                 }
+                Fact::Detached => self.restore_detached(name, value),
                 Fact::Nick => self.restore_nick(value),
                 Fact::Marker => self.restore_marker(name, value),
                 Fact::CaseMapping => {}
@@ -188,6 +189,9 @@ impl Network {
             declared: None,
         });
         self.save(channel, left, turn);
+        if !self.is_member(channel) {
+            self.forget_detached(channel, turn);
+        }
     }
 
     /// A channel is declared anew: that an earlier declaration was parted does not count.

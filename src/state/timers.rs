@@ -32,6 +32,8 @@ pub(super) enum Timer {
     Rejoin(Name),
     /// A join that was never answered.
     Joining(Name),
+    /// A channel that may have been silent for long enough to be detached.
+    Detach(Name),
     /// Channels not regained since the link came back.
     Regain,
     /// The next try for a nick.

@@ -104,6 +104,8 @@ pub struct Plan {
     pub after: EntryId,
     /// Up to and with this one.
     pub through: EntryId,
+    /// Of these at most so many, the newest; 0: all.
+    pub newest: u64,
     /// Whether events are left out.
     pub only_messages: bool,
     /// For clients without server-time.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use carom::config::{
-    Channel, Family, HistoryRules, Network, Proxy, Rate, Replay, ResetOnTalk, Sasl, Secret,
-    ServerAddr, Source, TimeStyle, Verify, units,
+    Channel, Detaching, Family, HistoryRules, Network, Proxy, Rate, Replay, ResetOnTalk, Sasl,
+    Secret, ServerAddr, Source, TimeStyle, Verify, Which, units,
 };
 use carom::state::Settings;
 
@@ -93,6 +93,7 @@ fn set(settings: &mut Settings, key: &str, value: &str) {
         "client_certificate" => network.client_certificate = Some(value.into()),
         "reconnect" => network.dial.reconnect = units::duration(value).expect("a duration"),
         "enabled" => network.enabled = value == "true",
+        "highlights" => network.highlights = text.split(',').map(str::to_owned).collect(),
         "motd" => settings.motd.push(text),
         _ => rule(&mut network.history, key, value),
     }
@@ -136,15 +137,38 @@ fn channel(text: &str, history: HistoryRules) -> Channel {
         name,
         key: None,
         history,
+        detaching: Detaching::default(),
     };
     for word in words.filter(|word| !word.is_empty()) {
         match word.split_once('=') {
             Some(("key", key)) => channel.key = Some(Secret::new(key.to_owned())),
+            Some((key, value)) if detaching(&mut channel.detaching, key, value) => {}
             Some((key, value)) => rule(&mut channel.history, key, value),
             None => panic!("config channel=#NAME KEY=VALUE"),
         }
     }
     channel
+}
+
+/// False: the key is about something else.
+fn detaching(options: &mut Detaching, key: &str, value: &str) -> bool {
+    let which = || match value {
+        "message" => Which::Messages,
+        "highlight" => Which::Highlights,
+        _ => Which::None,
+    };
+    match key {
+        "detached" => options.detached = value == "true",
+        "relay_detached" => options.relay = which(),
+        "reattach_on" => options.reattach = which(),
+        "detach_after" => {
+            let after = units::duration(value).expect("a duration");
+            options.after = Some(after).filter(|after| !after.is_zero());
+        }
+        "detach_on" => options.on = which(),
+        _ => return false,
+    }
+    true
 }
 
 fn sasl(value: &str) -> Sasl {

@@ -18,7 +18,7 @@
 //! +5s                     time passes (ms, s, m, h)         restart   the process is killed and starts
 //! ! WHAT                  what else is done: dial, unlink   a! WHY    client a is told to go
 //! a? WORDS                words for the service
-//! order connect|disconnect|jump|quote LINE|reset [TARGET]|lag|certificate     what the user tells the network
+//! order connect|disconnect|jump|quote LINE|reset [TARGET]|detach #c|attach #c|lag|certificate     what the user tells the network
 //! = TEXT                  done             =! TEXT    refused
 //! ```
 // Three test programs use it, each another part; a wrong transcript ends a test.
@@ -461,6 +461,8 @@ fn order(words: &str) -> Result<Order, String> {
         "disconnect" => Order::Disconnect,
         "jump" => Order::Jump,
         "quote" => Order::Quote(rest),
+        "detach" => Order::Detach(rest),
+        "attach" => Order::Attach(rest),
         "reset" => Order::ResetHistory(Some(rest).filter(|target| !target.is_empty())),
         "lag" => Order::MeasureLag,
         "certificate" => Order::NewCertificate,

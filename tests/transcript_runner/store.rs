@@ -175,7 +175,7 @@ impl Store {
         };
         let range = self.entries.range(plan.after.next()..);
         let range = range.map(|(_, e)| e).take_while(|e| e.id <= plan.through);
-        range
+        let mut lines: Vec<&Entry> = range
             .filter(|e| is_wanted(e, kinds))
             .filter(|e| match &plan.renamed {
                 None => e.target == plan.target,
@@ -188,7 +188,12 @@ impl Store {
                 let own = |name: &String| carom::state::is_said_by(&e.tags, name);
                 !plan.not_by.as_ref().is_some_and(own)
             })
-            .collect()
+            .collect();
+        let newest = usize::try_from(plan.newest).expect("a small number");
+        if newest > 0 && lines.len() > newest {
+            lines.drain(..lines.len() - newest);
+        }
+        lines
     }
 }
 

@@ -4,19 +4,38 @@
 use crate::command::Command;
 use crate::config::Pin;
 use crate::config::overlay::{Change, Options, Outcome};
+use crate::state::orders::Order;
 
 use super::out::Out;
 use super::scope::Scope;
-use super::{Done, Refused, trust};
+use super::{Done, Refused, order_of, trust};
 
 /// Has the bouncer change what the words say.
 pub(super) async fn change(scope: &Scope<'_>, command: Command, out: &mut Out) -> Done {
+    let shown = shown(&command);
     for (change, done) in changes(scope, command)? {
         let authority = scope.caller.authority();
         let outcome = scope.shared.bouncer.change(authority, change).await?;
         tell(outcome, &done, out).await;
     }
+    if let Some(order) = shown {
+        // Also where the configuration said so before, and the user had it otherwise.
+        _ = order_of(scope.network()?, order).await;
+    }
     Ok(())
+}
+
+/// That a channel is to be detached is more than an option: it is what the user wants now.
+fn shown(command: &Command) -> Option<Order> {
+    let Command::ChannelUpdate(channel, options) = command else {
+        return None;
+    };
+    let detached = options.get("detached")?.as_bool()?;
+    let channel = channel.clone().into();
+    Some(match detached {
+        true => Order::Detach(channel),
+        false => Order::Attach(channel),
+    })
 }
 
 async fn tell(outcome: Outcome, done: &str, out: &mut Out) {

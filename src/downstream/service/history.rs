@@ -333,6 +333,7 @@ async fn replay_one(
         target: target.name.clone(),
         after: window.first.before(),
         through: window.last,
+        newest: 0,
         only_messages: target.rules.only_messages,
         timestamps: target.rules.timestamps.clone(),
         own: target.own.clone(),

@@ -157,6 +157,8 @@ async fn carry_out(request: Request, caller: &Caller, shared: &Shared, out: &mut
             let line = line.reveal().as_bytes().to_vec();
             obey(&scope, Order::Quote(line.into()), out).await
         }
+        Command::ChannelDetach(name) => obey(&scope, Order::Detach(name.into()), out).await,
+        Command::ChannelAttach(name) => obey(&scope, Order::Attach(name.into()), out).await,
         Command::ChannelStatus(name) => networks::channels(&scope, name, out).await,
         Command::ClientStatus => clients::status(&scope, out).await,
         Command::ClientDisconnect(id) => clients::dismiss(&scope, id, out).await,

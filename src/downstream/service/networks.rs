@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::config::{Replay, Sasl};
+use crate::config::{Detaching, Replay, Sasl, Which};
 use crate::control::Fields;
 use crate::directory::{Explain, User};
 use crate::mailbox::NetworkHandle;
 use crate::state::orders::{ChannelStatus, Details, Order, Outcome};
-use crate::state::{LinkStatus, NetworkStatus, StorageStatus};
+use crate::state::{Hidden, LinkStatus, NetworkStatus, StorageStatus, Why};
 
 use super::out::{Out, Table, fields};
 use super::scope::Scope;
@@ -296,7 +296,46 @@ fn channel_cells(channel: &ChannelStatus) -> Vec<String> {
         notes.push("with a key".to_owned());
     }
     notes.push(format!("replay {}", replay(channel)));
+    if let Some(hidden) = channel.detached {
+        notes.push(format!("detached{}", why(hidden)));
+    }
+    notes.extend(detaching(&channel.detaching));
     vec![format!("{}:", channel.name), here + ",", notes.join(", ")]
+}
+
+/// Why a channel is detached, and since when.
+fn why(hidden: Hidden) -> String {
+    let why = match hidden.why {
+        Why::Configured => ", as configured",
+        Why::Asked => " by you",
+        Why::Silent => ", as it was silent,",
+    };
+    let since = hidden
+        .since
+        .map(|at| format!(" since {} UTC", text::time(at)));
+    why.to_owned() + &since.unwrap_or_default()
+}
+
+/// What of its options is not as usual.
+fn detaching(options: &Detaching) -> Vec<String> {
+    let usual = Detaching::default();
+    let mut notes = Vec::new();
+    if let Some(after) = options.after {
+        let on = match options.on {
+            Which::Messages => "messages",
+            Which::Highlights => "highlights",
+            Which::None => "anything",
+        };
+        let after = text::seconds(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+        notes.push(format!("detached after {after} without {on}"));
+    }
+    if options.reattach != usual.reattach {
+        notes.push(format!("reattached on {}", options.reattach.word()));
+    }
+    if options.relay != usual.relay {
+        notes.push(format!("relays {}", options.relay.word()));
+    }
+    notes
 }
 
 fn replay(channel: &ChannelStatus) -> String {
@@ -313,6 +352,8 @@ fn replay(channel: &ChannelStatus) -> String {
 }
 
 fn channel_values(network: &str, channel: &ChannelStatus) -> Fields {
+    let since = channel.detached.and_then(|hidden| hidden.since);
+    let since = since.map(text::exact);
     fields([
         ("network", network.into()),
         ("channel", channel.name.clone().into()),
@@ -322,6 +363,12 @@ fn channel_values(network: &str, channel: &ChannelStatus) -> Fields {
         ("keyed", channel.keyed.into()),
         ("members", channel.members.into()),
         ("replay", replay(channel).into()),
+        ("detached", channel.detached.is_some().into()),
+        (
+            "detached_why",
+            json!(channel.detached.map(|hidden| hidden.why)),
+        ),
+        ("detached_since", json!(since)),
     ])
 }
 
