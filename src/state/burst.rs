@@ -155,7 +155,11 @@ impl Network {
         let position = behind.then(|| self.positions.get(&client.name, target));
         let again = client.attached_again.remove(target);
         let name = client.name.clone();
-        if let Some(after) = client.introduce(target, position, head) {
+        // What was counted as seen meanwhile is nobody's to replay.
+        let floor = self.positions.floor(target);
+        let after = client.introduce(target, position, head);
+        let after = after.map(|after| after.max(floor));
+        if let Some(after) = after.filter(|after| *after < head) {
             let rules = self.rules(target);
             let plan = Plan {
                 target: target.clone(),

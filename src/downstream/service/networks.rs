@@ -296,24 +296,22 @@ fn channel_cells(channel: &ChannelStatus) -> Vec<String> {
         notes.push("with a key".to_owned());
     }
     notes.push(format!("replay {}", replay(channel)));
-    if let Some(hidden) = channel.detached {
-        notes.push(format!("detached{}", why(hidden)));
-    }
+    notes.extend(channel.detached.map(hidden));
     notes.extend(detaching(&channel.detaching));
     vec![format!("{}:", channel.name), here + ",", notes.join(", ")]
 }
 
-/// Why a channel is detached, and since when.
-fn why(hidden: Hidden) -> String {
+/// That a channel is detached, since when and why.
+fn hidden(hidden: Hidden) -> String {
     let why = match hidden.why {
-        Why::Configured => ", as configured",
-        Why::Asked => " by you",
-        Why::Silent => ", as it was silent,",
+        Why::Configured => "as configured",
+        Why::Asked => "by you",
+        Why::Silent => "it was silent",
     };
-    let since = hidden
-        .since
-        .map(|at| format!(" since {} UTC", text::time(at)));
-    why.to_owned() + &since.unwrap_or_default()
+    match hidden.since {
+        Some(at) => format!("detached since {} UTC ({why})", text::time(at)),
+        None => format!("detached ({why})"),
+    }
 }
 
 /// What of its options is not as usual.
@@ -322,18 +320,20 @@ fn detaching(options: &Detaching) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(after) = options.after {
         let on = match options.on {
-            Which::Messages => "messages",
-            Which::Highlights => "highlights",
-            Which::None => "anything",
+            Which::Messages => "of silence",
+            Which::Highlights => "without a highlight",
+            Which::None => "in any case",
         };
         let after = text::seconds(i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
-        notes.push(format!("detached after {after} without {on}"));
+        notes.push(format!("detached after {after} {on}"));
     }
     if options.reattach != usual.reattach {
-        notes.push(format!("reattached on {}", options.reattach.word()));
+        notes.push(format!("attached by a {}", options.reattach.word()));
     }
-    if options.relay != usual.relay {
-        notes.push(format!("relays {}", options.relay.word()));
+    match options.relay {
+        Which::Messages => notes.push("all is relayed".to_owned()),
+        Which::Highlights => {}
+        Which::None => notes.push("nothing is relayed".to_owned()),
     }
     notes
 }
