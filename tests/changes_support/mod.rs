@@ -221,7 +221,7 @@ impl World {
                 .map(|word| (*word).to_owned())
                 .collect::<Vec<_>>()
         };
-        match random.below(12) {
+        match random.below(13) {
             0 | 1 => {
                 let works = !self.users.contains_key(&name);
                 if works {
@@ -327,6 +327,19 @@ impl World {
                     ]),
                     works,
                 )
+            }
+            10 => {
+                let detached = (random.below(2) == 0).to_string();
+                let all = [
+                    "channel",
+                    "update",
+                    "#x",
+                    "-network",
+                    network,
+                    "-detached",
+                    &detached,
+                ];
+                (words(&all), works)
             }
             _ => {
                 if let Some(net) = networks.get_mut(network) {
