@@ -221,6 +221,10 @@ impl Files {
             return;
         }
         let entry = &said.entry;
+        // What carom tells of a channel stands in that channel's file already.
+        if entry.target.is(b"*carom") {
+            return;
+        }
         let at = jiff::Timestamp::from_millisecond(entry.time.millis())
             .unwrap_or_default()
             .to_zoned(self.zone.clone());
@@ -544,6 +548,8 @@ mod tests {
                 &entry(["#Rust", "#rust", ".."][n], ":bob!b@h PRIVMSG x :hello"),
             );
         }
+        let told = ":*carom!c@h NOTICE apw :highlight in #rust: <bob> hello";
+        logs.write("apw", "oftc", false, &entry("*carom", told));
         logs.configure(&ChatLog::default());
         logs.write(
             "apw",
@@ -557,6 +563,8 @@ mod tests {
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.lines().all(|line| line.ends_with("< bob!b@h: hello")));
         assert!(config.root.join("apw/oftc/2026/...log").is_file());
+        let files = fs::read_dir(config.root.join("apw/oftc/2026")).unwrap();
+        assert_eq!(files.count(), 2);
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
