@@ -23,6 +23,8 @@ use super::{Network, Timer, config, ctcp};
 const SERVICE: &[u8] = b"*carom";
 /// A line on the wire, without its end (RFC 2812 section 2.3).
 const LINE: usize = 510;
+/// Behind the longest of names there is room for so much text, though the line becomes longer than that.
+const LEAST: usize = 100;
 
 /// The channels that are kept from clients, and those that may come to be.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -162,12 +164,15 @@ impl Network {
         if let Some(at) = self.detached.heard.remove(old) {
             self.detached.heard.insert(new.clone(), at);
         }
-        if let Some(hidden) = self.detached(old) {
-            if self.detached.hidden.insert(new.clone(), hidden).is_none() {
-                self.remember_detached(new, turn);
-            }
-            self.forget_detached(old, turn);
+        let was = self.detached(new);
+        match self.detached(old) {
+            Some(hidden) => _ = self.detached.hidden.insert(new.clone(), hidden),
+            None => _ = self.detached.hidden.remove(new),
         }
+        if was.is_some() != self.is_detached(new) {
+            self.remember_detached(new, turn);
+        }
+        self.forget_detached(old, turn);
         self.timers.cancel(&Timer::Detach(old.clone()));
         self.watch_silence(new, turn);
     }
@@ -353,7 +358,7 @@ impl Network {
                 .trailing(text)
                 .build()
         };
-        let room = LINE.saturating_sub(notice(head).len()).max(1);
+        let room = LINE.saturating_sub(notice(head).len()).max(LEAST);
         let texts = ctcp::split(text, room);
         let lines: Vec<Bytes> = texts
             .iter()
