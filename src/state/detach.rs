@@ -154,7 +154,7 @@ impl Network {
         }
         match configured {
             true => _ = self.detached.hidden.insert(channel.clone(), CONFIGURED),
-            false => _ = self.detached.hidden.remove(channel),
+            false => _ = self.unhide(channel),
         }
         self.remember_detached(channel, turn);
     }
@@ -180,7 +180,7 @@ impl Network {
     /// The user joined a channel: he wants to see it.
     pub(super) fn join_attached(&mut self, channel: &Name, turn: &mut Turn) {
         self.detached.heard.remove(channel);
-        let was = self.detached.hidden.remove(channel).is_some();
+        let was = self.unhide(channel);
         if was || self.detaching(channel).detached {
             self.remember_detached(channel, turn);
         }
@@ -227,17 +227,24 @@ impl Network {
 
     /// From here on a channel is shown again, with what was said meanwhile. False: it is already.
     pub(super) fn attach_channel(&mut self, channel: &Name, turn: &mut Turn) -> bool {
-        if self.detached.hidden.remove(channel).is_none() {
+        if !self.unhide(channel) {
             return false;
         }
         self.remember_detached(channel, turn);
         self.detached.heard.remove(channel);
-        if !self.is_member(channel) || !self.is_introducible(channel) {
-            return true;
+        if self.is_member(channel) && self.is_introducible(channel) {
+            self.show_channel(channel, turn);
         }
-        self.limit_missed(channel);
-        self.show_channel(channel, turn);
         true
+    }
+
+    /// The channel may be introduced from here on. False: it was not detached.
+    fn unhide(&mut self, channel: &Name) -> bool {
+        let was = self.detached.hidden.remove(channel).is_some();
+        if was {
+            self.limit_missed(channel);
+        }
+        was
     }
 
     /// Who can ask for what it wants is told nothing unasked, nor who wants nothing told again: what was kept from them
@@ -272,8 +279,8 @@ impl Network {
 
     // -- what is said there
 
-    /// Stores what somebody said to a target and shows it; whether the channel is detached it may bring it back, be relayed,
-    /// or break its silence.
+    /// Stores what somebody said to a target and shows it. A detached channel it may bring back, or it is relayed; in any
+    /// other it may break a silence.
     pub(super) fn record_message(
         &mut self,
         received: &Received<'_>,
@@ -449,7 +456,8 @@ impl Network {
         turn: &mut Turn,
     ) -> Result<String, String> {
         let name = self.name(channel);
-        if !self.is_member(&name) && !self.is_wanted(&name) {
+        let is_known = self.is_member(&name) || self.is_wanted(&name) || self.is_detached(&name);
+        if !is_known {
             let channel = String::from_utf8_lossy(channel);
             return Err(format!("there is no channel {channel}: /join it"));
         }

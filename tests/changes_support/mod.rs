@@ -250,6 +250,24 @@ impl World {
                 let works = known.map(|user| user.deleted = false).is_some();
                 (words(&["user", "restore", &name]), works)
             }
+            10 => {
+                let detached = (random.below(2) == 0).to_string();
+                let networks = self.users.get(&name).map(|user| &user.networks);
+                let works = exists && networks.is_some_and(|all| all.contains_key(&network));
+                let all = [
+                    "user",
+                    "run",
+                    &name,
+                    "channel",
+                    "update",
+                    "#x",
+                    "-network",
+                    &network,
+                    "-detached",
+                    &detached,
+                ];
+                (words(&all), works)
+            }
             kind => self.change_network(kind, &name, &network, exists, random),
         }
     }
@@ -327,19 +345,6 @@ impl World {
                     ]),
                     works,
                 )
-            }
-            10 => {
-                let detached = (random.below(2) == 0).to_string();
-                let all = [
-                    "channel",
-                    "update",
-                    "#x",
-                    "-network",
-                    network,
-                    "-detached",
-                    &detached,
-                ];
-                (words(&all), works)
             }
             _ => {
                 if let Some(net) = networks.get_mut(network) {
