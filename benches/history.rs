@@ -1,7 +1,8 @@
 //! What the history costs: storing lines by the number of lines a commit, the round trip from a task to `settled` and back,
 //! reading by target and by id; and questions to a large log. Figures are microseconds, of questions milliseconds; CPU is
 //! that of the whole process, its threads included. `cargo bench --bench history [-- store|round-trip|read|start|large]`;
-//! `BENCH_ROWS=10000000` makes the log as large, which takes some minutes and four gigabytes.
+//! `BENCH_ROWS=10000000` makes the log as large, which takes some minutes and four gigabytes; `BENCH_KEEP=FILE` keeps its
+//! database there, and asks that one in later runs; `BENCH_FORMS=before,after` asks only what is so named.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -246,7 +247,10 @@ fn main() {
             start(&path("start.db")).await;
         }
         if is_wanted("large") {
-            large::large(&path("large.db"), rows).await;
+            let kept = std::env::var_os("BENCH_KEEP").map(std::path::PathBuf::from);
+            let is_there = kept.as_ref().is_some_and(|kept| kept.exists());
+            let path = kept.unwrap_or_else(|| path("large.db"));
+            large::large(&path, rows, is_there).await;
         }
     });
 }

@@ -142,8 +142,8 @@ impl Maker {
     }
 }
 
-/// Makes the log, asks it, and tells what it takes.
-pub(crate) async fn large(path: &Path, rows: u64) {
+/// Makes the log, unless `kept` says that it is there from an earlier run, asks it, and tells what it takes.
+pub(crate) async fn large(path: &Path, rows: u64, kept: bool) {
     let history = History::open(Some(path), Durability::Process).unwrap();
     let mut maker = Maker {
         random: Random(42),
@@ -152,15 +152,33 @@ pub(crate) async fn large(path: &Path, rows: u64) {
         text: 0,
     };
     let mut logs = Vec::new();
-    let started = Instant::now();
-    for (n, (network, percent)) in NETWORKS.into_iter().enumerate() {
+    for (network, percent) in NETWORKS {
         let (log, _) = history.open_log("user", network).await.unwrap();
         let lines = rows * percent / 100;
-        maker.step = 4 * 365 * 86_400_000 / i64::try_from(lines).unwrap();
+        logs.push((
+            log,
+            lines,
+            4 * 365 * 86_400_000 / i64::try_from(lines).unwrap(),
+        ));
+    }
+    if kept {
+        println!("large: {rows} lines of an earlier run");
+    } else {
+        make(&logs, &mut maker, rows).await;
+    }
+    ask(&logs).await;
+    history.close().await;
+    sizes(path, rows, &maker);
+}
+
+async fn make(logs: &[Made], maker: &mut Maker, rows: u64) {
+    let started = Instant::now();
+    for (n, (log, lines, step)) in logs.iter().enumerate() {
+        maker.step = *step;
         let mut noted = 0;
-        for id in 1..=lines {
+        for id in 1..=*lines {
             log.append(Write::Entry(maker.entry(n, id)));
-            if id.is_multiple_of(2000) || id == lines {
+            if id.is_multiple_of(2000) || id == *lines {
                 log.settled()
                     .wait_for(|settled| settled.0 >= id)
                     .await
@@ -172,9 +190,8 @@ pub(crate) async fn large(path: &Path, rows: u64) {
                 }
             }
         }
-        logs.push((log, lines, maker.step));
     }
-    for (log, lines, _) in &logs {
+    for (log, lines, _) in logs {
         while log.size().await.unwrap().noted.0 + 256 < *lines {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -183,9 +200,6 @@ pub(crate) async fn large(path: &Path, rows: u64) {
         "large: {rows} lines made, stored and noted in {:.0} s",
         started.elapsed().as_secs_f64()
     );
-    ask(&logs).await;
-    history.close().await;
-    sizes(path, rows, &maker);
 }
 
 /// A network's log, its lines, and milliseconds from one to the next.
@@ -357,6 +371,10 @@ async fn searches(name: &str, (log, _, step): &Made) {
 
 /// Asks again and again; times are milliseconds.
 async fn measure(name: &str, mut ask: impl AsyncFnMut(u64) -> usize) {
+    let wanted = std::env::var("BENCH_FORMS").unwrap_or_default();
+    if !wanted.split(',').any(|form| name.starts_with(form)) {
+        return;
+    }
     let (mut took, mut lines) = (Vec::new(), 0);
     for round in 0..ROUNDS {
         let started = Instant::now();
@@ -392,9 +410,13 @@ fn sizes(path: &Path, rows: u64, maker: &Maker) {
     for (name, size) in parts.iter().filter(|(_, size)| size / rows > 0) {
         println!("{name}: {:.1} bytes a line", *size as f64 / rows as f64);
     }
+    let file = std::fs::metadata(path).unwrap().len() as f64 / rows as f64;
+    if maker.raw == 0 {
+        println!("the file: {file:.1} bytes a line");
+        return;
+    }
     println!(
-        "the file: {:.1} bytes a line; lines as they came, with a time: {:.1}; as text logs: {:.1}",
-        std::fs::metadata(path).unwrap().len() as f64 / rows as f64,
+        "the file: {file:.1} bytes a line; lines as they came, with a time: {:.1}; as text logs: {:.1}",
         maker.raw as f64 / rows as f64,
         maker.text as f64 / rows as f64
     );
