@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -25,6 +25,8 @@ use crate::wire::Line;
 const QUEUE: usize = 8_192;
 /// So many files are kept open.
 const FILES: usize = 64;
+/// So long may the disk take at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// A name in a path is cut to so many bytes: file systems take 255.
 const LONGEST_NAME: usize = 180;
 
@@ -111,13 +113,18 @@ impl ChatLogs {
             .try_send(Order::Write(Box::new(said)))
             .is_err()
         {
-            let lost = self.shared.lost.fetch_add(1, Ordering::Relaxed);
-            if lost.is_power_of_two() {
-                warn!(
-                    lines = lost,
-                    "the disk is too slow for the text logs: lines are left out of them"
-                );
-            }
+            self.leave_out();
+        }
+    }
+
+    /// Counts a line that is left out of the files.
+    pub fn leave_out(&self) {
+        let lost = self.shared.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        if lost.is_power_of_two() {
+            warn!(
+                lines = lost,
+                "the disk is too slow for the text logs: lines are left out of them"
+            );
         }
     }
 
@@ -126,7 +133,7 @@ impl ChatLogs {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Writes what waits, and ends the thread.
+    /// Writes what waits, and ends the thread; a disk that takes nothing is not waited for for long.
     pub fn end(&self) {
         let thread = self
             .shared
@@ -134,10 +141,19 @@ impl ChatLogs {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
-            _ = self.shared.sender.send(Order::End);
-            _ = thread.join();
+        let Some(thread) = thread else { return };
+        let until = Instant::now() + FAREWELL;
+        let mut told = false;
+        while !thread.is_finished() {
+            told = told || self.shared.sender.try_send(Order::End).is_ok();
+            if Instant::now() >= until {
+                return warn!(
+                    "the last lines of the text logs are not written: the disk takes nothing"
+                );
+            }
+            thread::park_timeout(Duration::from_millis(2));
         }
+        _ = thread.join();
     }
 }
 

@@ -5,6 +5,7 @@ mod feeds;
 mod held;
 mod link;
 mod perform;
+mod texts;
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::wire::Framed;
 use feeds::Feeds;
 use held::Held;
 use link::{PerMinute, Reader, Salting, Writer};
+use texts::Texts;
 
 /// More unreadable lines a minute than these, and a server is left.
 const MAX_UNREADABLE: u32 = 10;
@@ -65,6 +67,7 @@ struct Task {
     config: Arc<config::Network>,
     log: Log,
     chat_logs: ChatLogs,
+    texts: Texts,
     dialer: Dialer,
     board: Board,
     user: String,
@@ -114,6 +117,7 @@ pub async fn run(setup: Setup) {
         config: setup.config,
         log: setup.log,
         chat_logs: setup.chat_logs,
+        texts: Texts::default(),
         dialer: setup.dialer,
         board: setup.board,
         user: setup.user,
@@ -133,7 +137,9 @@ pub async fn run(setup: Setup) {
     };
     task.turn(Network::start);
     loop {
-        task.release(*settled.borrow_and_update());
+        let stored = *settled.borrow_and_update();
+        task.release(stored);
+        task.write_texts(stored);
         let due = task.due();
         let event = tokio::select! {
             read = link::read(&mut task.reader, &mut task.lines) => Event::Read(read),
@@ -144,7 +150,7 @@ pub async fn run(setup: Setup) {
                 None => return,
             },
             salted = link::salted(&mut task.salting) => Event::Salted(salted),
-            _ = settled.changed(), if !task.held.is_empty() => Event::Settled,
+            _ = settled.changed(), if task.awaits_store() => Event::Settled,
             Ok(()) = losing.changed() => Event::Lost,
             () = at(due) => Event::Due,
         };
@@ -156,6 +162,10 @@ pub async fn run(setup: Setup) {
                 // Boxed, as is what is rare in `link`: every idle network would have its size.
                 let farewell = Box::pin(link::farewell(reader, writer));
                 tokio::join!(farewell, Box::pin(task.part(&mut inbox)));
+                // The last of what is said waits for its commit, as all before it did.
+                let last = task.texts.last();
+                _ = tokio::time::timeout(PARTING, settled.wait_for(|id| *id >= last)).await;
+                task.write_texts(EntryId::MAX);
                 _ = done.send(());
                 return turn_away(inbox, &reason);
             }
@@ -370,6 +380,11 @@ impl Task {
 
     fn unlink(&mut self) {
         (self.reader, self.writer, self.salting) = (None, None, None);
+    }
+
+    /// Whether something is to be done when lines are stored.
+    fn awaits_store(&self) -> bool {
+        !self.held.is_empty() || !self.texts.is_empty()
     }
 
     fn due(&self) -> Option<Ticks> {

@@ -6,7 +6,7 @@ use tracing::{trace, warn};
 use crate::clock;
 use crate::history::{Entry, EntryId, Write};
 use crate::net::By;
-use crate::state::{Action, Dial, LinkEnd, LinkStatus, NetworkStatus, Shown, Turn, unfolded};
+use crate::state::{Action, Dial, LinkEnd, LinkStatus, NetworkStatus, Turn};
 
 use super::Task;
 
@@ -128,25 +128,20 @@ impl Task {
         }
     }
 
-    /// Into the text logs, where there are any.
-    fn write_down(&self, entry: &Entry) {
+    /// For the text logs, where there are any.
+    fn write_down(&mut self, entry: &Entry) {
         if self.chat_logs.is_on() {
             let own = self.network.is_own_line(&entry.line);
-            let (user, network) = (&self.user, &self.config.name);
-            let message = Shown {
-                time: entry.time,
-                msgid: None,
-                tags: entry.tags.clone(),
-                line: entry.line.clone(),
-            };
-            for line in unfolded(&message) {
-                let entry = Entry {
-                    line,
-                    ..entry.clone()
-                };
-                self.chat_logs.write(user, network, own, &entry);
+            if !self.texts.push(own, entry) {
+                self.chat_logs.leave_out();
             }
         }
+    }
+
+    /// Lines that are stored, or lost, go into the text logs.
+    pub(super) fn write_texts(&mut self, settled: EntryId) {
+        let (user, network) = (&self.user, &self.config.name);
+        self.texts.write(settled, user, network, &self.chat_logs);
     }
 
     fn publish(&mut self, status: NetworkStatus) {
