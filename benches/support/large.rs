@@ -162,6 +162,7 @@ pub(crate) async fn large(path: &Path, rows: u64, kept: bool) {
         ));
     }
     if kept {
+        noted(&logs).await;
         println!("large: {rows} lines of an earlier run");
     } else {
         make(&logs, &mut maker, rows).await;
@@ -191,15 +192,20 @@ async fn make(logs: &[Made], maker: &mut Maker, rows: u64) {
             }
         }
     }
+    noted(logs).await;
+    println!(
+        "large: {rows} lines made, stored and noted in {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
+}
+
+/// Waits until nearly everything is noted.
+async fn noted(logs: &[Made]) {
     for (log, lines, _) in logs {
         while log.size().await.unwrap().noted.0 + 256 < *lines {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    println!(
-        "large: {rows} lines made, stored and noted in {:.0} s",
-        started.elapsed().as_secs_f64()
-    );
 }
 
 /// A network's log, its lines, and milliseconds from one to the next.

@@ -156,26 +156,54 @@ pub(super) fn around(
     time: i64,
     within: (i64, i64),
 ) -> rusqlite::Result<(i64, i64)> {
-    let mut next = db.prepare_cached(
-        "SELECT last, newest FROM stretch WHERE last >= ?1 AND last < ?2 ORDER BY last LIMIT 1",
-    )?;
-    let (mut low, mut high) = within;
-    let mut end = within.1;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let stretch: Option<(i64, i64)> = next
-            .query_row([middle, high], |row| row.try_into())
-            .optional()?;
-        match stretch {
-            Some((last, newest)) if newest < time => low = last + 1,
-            Some((last, _)) => (high, end) = (middle, last + 1),
-            None => high = middle,
+    let one = |order: &str, from: i64, to: i64| -> rusqlite::Result<Option<(i64, i64)>> {
+        db.prepare_cached(&format!(
+            "SELECT last, newest FROM stretch WHERE last >= ?1 AND last < ?2 ORDER BY last {order} LIMIT 1"
+        ))?
+        .query_row([from, to], |row| row.try_into())
+        .optional()
+    };
+    let ends = (
+        one("ASC", within.0, within.1)?,
+        one("DESC", within.0, within.1)?,
+    );
+    let (mut earlier, mut found) = match ends {
+        (Some(first), Some(_)) if first.1 >= time => return Ok((within.0, first.0 + 1)),
+        (Some(first), Some(last)) if last.1 >= time => (first, last),
+        (_, last) => return Ok((last.map_or(within.0, |last| last.0 + 1), within.1)),
+    };
+    // It comes after `earlier`; it is `found`, or comes before that.
+    let mut guess = true;
+    while earlier.0 + 1 < found.0 {
+        // Lines come at one pace, nearly; every other time in the middle, because they do not.
+        let middle = if guess {
+            proportional(earlier, found, time).clamp(earlier.0 + 1, found.0 - 1)
+        } else {
+            earlier.0 + (found.0 - earlier.0) / 2
+        };
+        guess = !guess;
+        match one("ASC", middle, found.0)? {
+            Some(stretch) if stretch.1 < time => earlier = stretch,
+            Some(stretch) => found = stretch,
+            None => match one("DESC", earlier.0 + 1, middle)? {
+                Some(stretch) if stretch.1 < time => earlier = stretch,
+                Some(stretch) => found = stretch,
+                None => break,
+            },
         }
     }
-    let before: Option<i64> = db
-        .prepare_cached("SELECT max(last) FROM stretch WHERE last >= ?1 AND last < ?2")?
-        .query_row([within.0, end - 1], |row| row.get(0))?;
-    Ok((before.map_or(within.0, |last| last + 1), end))
+    Ok((earlier.0 + 1, found.0 + 1))
+}
+
+/// The key that something of that time would have, if from one to the other key and time grew together.
+pub(super) fn proportional(low: (i64, i64), high: (i64, i64), time: i64) -> i64 {
+    let (keys, span) = (
+        i128::from(high.0) - i128::from(low.0),
+        i128::from(high.1) - i128::from(low.1),
+    );
+    let part = i128::from(time) - i128::from(low.1);
+    let offset = if span > 0 { keys * part / span } else { 0 };
+    i64::try_from(i128::from(low.0) + offset).unwrap_or(low.0)
 }
 
 /// How many lines of a network are not noted; at most about `most`.

@@ -2,6 +2,7 @@
 //! it. `queue` and `writer` store, `readers` and `query` answer, `schema` owns the file, `keeper` syncs it. What lines mean,
 //! and who has seen them, is `state`'s.
 
+mod ahead;
 mod backlog;
 mod copy;
 mod derive;
@@ -40,6 +41,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::config::Durability;
 use crate::wire::{Name, Timestamp};
+use ahead::Ahead;
 pub use copy::Progress;
 pub use entry::{Entry, EntryId, Fact, Ids, Kind, Lost, Write};
 pub use error::{Cause, Error};
@@ -249,15 +251,21 @@ impl Shared {
         durability: Durability,
     ) -> Result<(), Error> {
         let mut threads = self.threads();
+        let ahead = database.and_then(|path| Ahead::open(path, &connection).map(Arc::new));
         if let (Some(path), Some(bell)) = (database, &self.bell) {
             let keeper = schema::connect(path, Use::Keeping)?;
             let keeper = Keeper::new(Arc::clone(bell), keeper, durability);
-            threads.keeper = Some(spawn("history-keeper", move || keeper.run())?);
+            threads.keeper = Some(spawn("history-keeper", ahead.clone(), move || {
+                keeper.run()
+            })?);
             for n in 0..READERS {
                 let (connection, desk) = (schema::connect(path, Use::Reading)?, self.desk.clone());
-                threads.readers.push(spawn("history-reader", move || {
-                    desk.serve(&connection, n + 1 == READERS);
-                })?);
+                let help = ahead.clone();
+                threads
+                    .readers
+                    .push(spawn("history-reader", ahead.clone(), move || {
+                        ahead::with(help.as_ref(), || desk.serve(&connection, n + 1 == READERS));
+                    })?);
             }
         }
         let place: Place = database.map(|path| (path.to_owned(), durability));
@@ -267,7 +275,7 @@ impl Shared {
             place,
             connection,
         );
-        threads.writer = Some(spawn("history-writer", move || writer.run())?);
+        threads.writer = Some(spawn("history-writer", ahead, move || writer.run())?);
         Ok(())
     }
 
@@ -299,8 +307,16 @@ impl Drop for Shared {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).spawn(work)
+/// The work takes a connection with it; the file stays open until that is closed.
+fn spawn(
+    name: &str,
+    file: Option<Arc<Ahead>>,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(move || {
+        work();
+        drop(file);
+    })
 }
 
 fn join(thread: Option<JoinHandle<()>>) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::ahead::{self, Pace};
 use super::entry::{Entry, EntryId, Fact, Ids, Kind};
 use super::past::FIRST_OWN;
 use super::{Missed, MissedTarget, Only, Remembered, StoredPosition};
@@ -84,11 +85,36 @@ pub(super) fn by_target(
         key(network, range.last),
         count(limit)
     ])?;
-    let mut page = Page::default();
+    let (mut page, mut pace) = (Page::default(), Pace::begin());
     while let Some(row) = rows.next()? {
         page.read(row)?;
+        if pace.is_slow() {
+            let rest = (page.last_key(network) + 1, key(network, range.last));
+            ahead::fetch(db, || keys(db, target, rest, kinds, limit))?;
+        }
     }
     Ok(page.entries(|_| name.clone()))
+}
+
+/// The first `limit` keys of lines of a target in a range, from the index alone.
+pub(super) fn keys(
+    db: &Connection,
+    target: i64,
+    range: (i64, i64),
+    kinds: Only,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = db.prepare_cached(&lines(
+        "key",
+        "key BETWEEN ?2 AND ?3",
+        kinds,
+        "ORDER BY key LIMIT ?4",
+    ))?;
+    statement
+        .query_map(params![target, range.0, range.1, count(limit)], |row| {
+            row.get(0)
+        })?
+        .collect()
 }
 
 /// Lines of all targets, in order; of a line that is filed under several, the first.
@@ -203,6 +229,11 @@ impl Page {
         };
         self.rows.push(found);
         Ok(target)
+    }
+
+    /// The key of the row that was taken last.
+    fn last_key(&self, network: i64) -> i64 {
+        self.rows.last().map_or(0, |row| key(network, row.id))
     }
 
     fn keep(&mut self, value: ValueRef<'_>) -> Range<usize> {

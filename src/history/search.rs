@@ -4,12 +4,16 @@
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
+use super::ahead::{self, Pace};
 use super::derive::{self, Part, Terms};
 use super::entry::{Entry, Kind};
 use super::query::{self, COLUMNS, Names, Page, bytes, integer};
 use super::words::{Wanted, text_of};
 use super::{Only, select};
 use crate::wire::{CaseMapping, Line, Name, Timestamp};
+
+/// Lines that are noted under what is looked for are looked at in groups of so many.
+const TOGETHER: usize = 64;
 
 /// A page for a client may look through so many lines of which nothing is noted.
 const NEAR: usize = 20_000;
@@ -289,15 +293,32 @@ impl Hunt<'_> {
         let mut line = self
             .db
             .prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE key = ?1"))?;
-        while !self.is_done()
-            && let Some(row) = rows.next()?
-        {
-            let mut lines = line.query([part.key(integer_of(row, 0))])?;
-            if let Some(row) = lines.next()? {
-                self.look_at(row)?;
+        let mut keys: Vec<i64> = Vec::with_capacity(TOGETHER);
+        loop {
+            keys.clear();
+            while keys.len() < TOGETHER
+                && let Some(row) = rows.next()?
+            {
+                keys.push(part.key(integer_of(row, 0)));
+            }
+            let mut pace = Pace::begin();
+            for (n, key) in keys.iter().enumerate() {
+                if self.is_done() {
+                    return Ok(());
+                }
+                let mut lines = line.query([key])?;
+                if let Some(row) = lines.next()? {
+                    self.look_at(row)?;
+                }
+                if pace.is_slow() {
+                    let rest = keys[n + 1..].iter().rev().copied();
+                    ahead::fetch(self.db, || Ok(rest.collect()))?;
+                }
+            }
+            if keys.len() < TOGETHER {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Takes a line if it is meant.

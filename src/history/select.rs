@@ -2,9 +2,12 @@
 //! them. Within a target, ids and times have one order, so that times are found by bisection. Lines themselves are read
 //! by `query`, page by page; msgids and words are found by `search`.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use super::ahead::{self, Pace};
 use super::derive::Part;
 use super::entry::Ids;
 use super::query::{self, id};
@@ -80,6 +83,7 @@ pub(super) fn select(
         target,
         kinds: selection.kinds,
         reach,
+        begun: Instant::now(),
     };
     match lines.window(&selection.span, selection.limit) {
         Ok(Some((first, last))) => Ok(Some(Selected::Window(Ids {
@@ -119,13 +123,12 @@ impl From<rusqlite::Error> for Miss {
     }
 }
 
-/// Where an anchor lies among the keys of a target.
+/// An anchor, when its line is found.
 #[derive(Clone, Copy)]
-struct Place {
-    /// Lines before the anchor have keys below this.
-    before: i64,
-    /// Lines after it have this key or a higher one.
-    after: i64,
+enum Place {
+    /// Milliseconds.
+    Time(i64),
+    Key(i64),
 }
 
 /// The first and the last key of a window.
@@ -138,6 +141,7 @@ struct Lines<'a> {
     target: i64,
     kinds: Only,
     reach: search::Reach,
+    begun: Instant,
 }
 
 impl Lines<'_> {
@@ -145,19 +149,21 @@ impl Lines<'_> {
         let all = derive::keys(self.network);
         Ok(match span {
             Span::Latest(None) => self.newest(all.0, all.1, limit)?,
-            Span::Latest(Some(anchor)) => self.newest(self.place(anchor)?.after, all.1, limit)?,
-            Span::Before(anchor) => self.newest(all.0, self.place(anchor)?.before, limit)?,
-            Span::After(anchor) => self.oldest(self.place(anchor)?.after, all.1, limit)?,
+            Span::Latest(Some(anchor)) => {
+                self.newest(self.after(self.place(anchor)?)?, all.1, limit)?
+            }
+            Span::Before(anchor) => self.newest(all.0, self.before(self.place(anchor)?)?, limit)?,
+            Span::After(anchor) => self.oldest(self.after(self.place(anchor)?)?, all.1, limit)?,
             Span::Between(from, to) => {
                 let (from, to) = (self.place(from)?, self.place(to)?);
-                if from.before <= to.before {
-                    self.oldest(from.after, to.before, limit)?
+                if self.is_in_order(from, to)? {
+                    self.oldest(self.after(from)?, self.before(to)?, limit)?
                 } else {
-                    self.newest(to.after, from.before, limit)?
+                    self.newest(self.after(to)?, self.before(from)?, limit)?
                 }
             }
             Span::Around(anchor) => {
-                let middle = self.place(anchor)?.before;
+                let middle = self.before(self.place(anchor)?)?;
                 let before = self.newest(all.0, middle, limit / 2)?;
                 let from = self.oldest(middle, all.1, limit - limit / 2)?;
                 match (before, from) {
@@ -170,21 +176,38 @@ impl Lines<'_> {
 
     fn place(&self, anchor: &Anchor) -> Result<Place, Miss> {
         match anchor {
-            Anchor::Time(time) => Ok(Place {
-                before: self.edge(time.millis())?,
-                after: self.edge(time.millis().saturating_add(1))?,
-            }),
+            Anchor::Time(time) => Ok(Place::Time(time.millis())),
             Anchor::Msgid(msgid) => {
                 let within = Some(self.target);
                 match search::find_msgid(self.db, self.network, within, msgid, self.reach)? {
-                    search::Found::Key(key) => Ok(Place {
-                        before: key,
-                        after: key + 1,
-                    }),
+                    search::Found::Key(key) => Ok(Place::Key(key)),
                     search::Found::Nowhere => Err(Miss::Msgid),
                     search::Found::TooFar => Err(Miss::TooFar),
                 }
             }
+        }
+    }
+
+    fn is_in_order(&self, from: Place, to: Place) -> rusqlite::Result<bool> {
+        match (from, to) {
+            (Place::Time(from), Place::Time(to)) => Ok(from <= to),
+            (from, to) => Ok(self.before(from)? <= self.before(to)?),
+        }
+    }
+
+    /// Lines before that place have keys below this.
+    fn before(&self, place: Place) -> rusqlite::Result<i64> {
+        match place {
+            Place::Time(time) => self.edge(time),
+            Place::Key(key) => Ok(key),
+        }
+    }
+
+    /// Lines after that place have this key or a higher one.
+    fn after(&self, place: Place) -> rusqlite::Result<i64> {
+        match place {
+            Place::Time(time) => self.edge(time.saturating_add(1)),
+            Place::Key(key) => Ok(key + 1),
         }
     }
 
@@ -216,14 +239,24 @@ impl Lines<'_> {
             &format!("ORDER BY key {order} LIMIT ?4"),
         ))?;
         let mut rows = statement.query(params![self.target, from, to, query::count(limit)])?;
-        let mut ends = None;
+        let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
-            let key = row.get(0)?;
-            ends = Some((ends.map_or(key, |(first, _)| first), key));
+            keys.push(row.get(0)?);
+        }
+        let ends = keys.first().copied().zip(keys.last().copied());
+        if self.begun.elapsed() > QUICK {
+            // Whatever is not in memory here is not for the lines themselves either, which are asked for next.
+            ahead::fetch(self.db, || {
+                keys.sort_unstable();
+                Ok(keys)
+            })?;
         }
         Ok(ends)
     }
 }
+
+/// A line's key, and when it happened.
+type Moment = (i64, i64);
 
 /// The first key in `within` of a line of that target and those kinds that happened at `time` or later; the end of
 /// `within` when there is none.
@@ -234,63 +267,153 @@ pub(super) fn first_since(
     time: i64,
     within: (i64, i64),
 ) -> rusqlite::Result<i64> {
-    let mut statement = db.prepare_cached(&query::lines(
-        "key, time",
-        "key >= ?2 AND key < ?3",
-        kinds,
-        "ORDER BY key LIMIT 1",
-    ))?;
-    let mut at = |from: i64, to: i64| {
-        statement
-            .query_row(params![target, from, to], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-            })
-            .optional()
-    };
     // Where it probably is; only probably, because other targets' clocks count there too.
     let around = derive::around(db, time, within)?;
-    let before = newest_line(&mut newest_lines(db, kinds)?, target, (within.0, around.0))?;
-    // The answer is `found`, or a line with a key in `low..high`; `earlier` is a line before it.
-    let (mut low, mut high, mut earlier, mut found) = match before {
-        Some(line) if line.1 >= time => (within.0, line.0, None, Some(line)),
-        _ => match at(around.1, within.1)? {
-            Some(line) if line.1 < time => (line.0 + 1, within.1, Some(line), None),
-            line => (around.0, around.1, before, line),
-        },
+    let keys = query::keys(db, target, (around.0, around.1 - 1), kinds, MANY)?;
+    let hunt = Hunt {
+        db,
+        target,
+        kinds,
+        time,
     };
-    let mut guess = true;
-    while low < high {
-        // Where it would be if lines came at one pace; every other time in the middle, because they do not.
-        let middle = match (earlier, found) {
-            (Some(earlier), Some(found)) if guess => {
-                between(earlier, found, time).clamp(low, high - 1)
-            }
-            _ => low + (high - low) / 2,
-        };
-        guess = !guess;
-        match at(middle, high)? {
-            Some(line) if line.1 < time => {
-                low = line.0 + 1;
-                earlier = Some(line);
-            }
-            line => {
-                high = middle;
-                found = line.or(found);
-            }
-        }
+    if keys.len() >= MANY {
+        return hunt.through(within, around);
     }
-    Ok(found.map_or(within.1, |line| line.0))
+    let first = hunt.first_of(&keys)?;
+    // What is found in there is found when the line before it is known to be earlier.
+    if first == 0
+        && let Some(line) = hunt.newest(within.0, around.0)?
+        && line.1 >= time
+    {
+        return hunt.between(within.0, line.0, None, Some(line), within.1);
+    }
+    if let Some(&key) = keys.get(first) {
+        return Ok(key);
+    }
+    match hunt.next(around.1, within.1)? {
+        Some(line) if line.1 < time => {
+            hunt.between(line.0 + 1, within.1, Some(line), None, within.1)
+        }
+        line => Ok(line.map_or(within.1, |line| line.0)),
+    }
 }
 
-/// The key that a line of that time would have, if from one line to the other time and keys grew together.
-fn between(low: (i64, i64), high: (i64, i64), time: i64) -> i64 {
-    let (keys, span) = (
-        i128::from(high.0) - i128::from(low.0),
-        i128::from(high.1) - i128::from(low.1),
-    );
-    let part = i128::from(time) - i128::from(low.1);
-    let offset = if span > 0 { keys * part / span } else { 0 };
-    i64::try_from(i128::from(low.0) + offset).unwrap_or(low.0)
+/// So long takes a question of which all is in memory [80 us], and a few times that.
+const QUICK: Duration = Duration::from_micros(250);
+
+/// So many lines of a target are too many to be gone through by their keys [in a stretch there are no more than this].
+const MANY: usize = 1024;
+
+/// The search for the first line of a target that happened at a time or later. Each line that is looked at may be a read of the
+/// disk.
+struct Hunt<'a> {
+    db: &'a Connection,
+    target: i64,
+    kinds: Only,
+    time: i64,
+}
+
+impl Hunt<'_> {
+    /// Which of these lines it is, if it is one of them; else their number.
+    fn first_of(&self, keys: &[i64]) -> rusqlite::Result<usize> {
+        let mut time_of = self
+            .db
+            .prepare_cached("SELECT time FROM entry WHERE key = ?1")?;
+        let (mut low, mut high) = (0, keys.len());
+        let (mut earlier, mut found): (Option<Moment>, Option<Moment>) = (None, None);
+        let (mut guess, mut pace) = (true, Pace::begin());
+        while low < high {
+            let mut middle = low.midpoint(high);
+            if let (Some(earlier), Some(found)) = (earlier, found)
+                && guess
+            {
+                let key = derive::proportional(earlier, found, self.time);
+                middle = keys.partition_point(|k| *k < key).clamp(low, high - 1);
+            }
+            guess = !guess;
+            let line = (
+                keys[middle],
+                time_of.query_row([keys[middle]], |row| row.get(0))?,
+            );
+            if pace.is_slow() {
+                ahead::fetch(self.db, || Ok(keys[low..high].to_vec()))?;
+            }
+            if line.1 < self.time {
+                (low, earlier) = (middle + 1, Some(line));
+            } else {
+                (high, found) = (middle, Some(line));
+            }
+        }
+        Ok(low)
+    }
+
+    /// The same among lines that are too many, or of which nothing is noted.
+    fn through(&self, within: (i64, i64), around: (i64, i64)) -> rusqlite::Result<i64> {
+        let before = self.newest(within.0, around.0)?;
+        let (low, high, earlier, found) = match before {
+            Some(line) if line.1 >= self.time => (within.0, line.0, None, Some(line)),
+            _ => match self.next(around.1, within.1)? {
+                Some(line) if line.1 < self.time => (line.0 + 1, within.1, Some(line), None),
+                line => (around.0, around.1, before, line),
+            },
+        };
+        self.between(low, high, earlier, found, within.1)
+    }
+
+    /// It is `found`, or a line with a key in `low..high`, or none, which is `end`; `earlier` is a line before it.
+    fn between(
+        &self,
+        mut low: i64,
+        mut high: i64,
+        mut earlier: Option<Moment>,
+        mut found: Option<Moment>,
+        end: i64,
+    ) -> rusqlite::Result<i64> {
+        let mut guess = true;
+        while low < high {
+            // Where it would be if lines came at one pace; every other time in the middle, because they do not.
+            let middle = match (earlier, found) {
+                (Some(earlier), Some(found)) if guess => {
+                    derive::proportional(earlier, found, self.time).clamp(low, high - 1)
+                }
+                _ => low + (high - low) / 2,
+            };
+            guess = !guess;
+            match self.next(middle, high)? {
+                Some(line) if line.1 < self.time => {
+                    low = line.0 + 1;
+                    earlier = Some(line);
+                }
+                line => {
+                    high = middle;
+                    found = line.or(found);
+                }
+            }
+        }
+        Ok(found.map_or(end, |line| line.0))
+    }
+
+    /// The first line with a key in a range.
+    fn next(&self, from: i64, to: i64) -> rusqlite::Result<Option<Moment>> {
+        self.db
+            .prepare_cached(&query::lines(
+                "key, time",
+                "key >= ?2 AND key < ?3",
+                self.kinds,
+                "ORDER BY key LIMIT 1",
+            ))?
+            .query_row(params![self.target, from, to], |row| row.try_into())
+            .optional()
+    }
+
+    /// The last one.
+    fn newest(&self, from: i64, to: i64) -> rusqlite::Result<Option<Moment>> {
+        newest_line(
+            &mut newest_lines(self.db, self.kinds)?,
+            self.target,
+            (from, to),
+        )
+    }
 }
 
 /// Asks for key and time of the newest line of a target with a key in a range.
