@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod support;
+#[path = "e2e/trouble.rs"]
+mod trouble;
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -116,6 +116,8 @@ pub enum Fact {
     Marker = 20,
     /// Whether the user detached a channel; the name is the channel.
     Detached = 21,
+    /// Up to which entry a client name was told of lines that are missing; the name is the client name.
+    Told = 22,
 }
 
 impl Fact {
@@ -132,6 +134,7 @@ impl Fact {
             13 => Some(Self::NewCertificate),
             20 => Some(Self::Marker),
             21 => Some(Self::Detached),
+            22 => Some(Self::Told),
             _ => None,
         }
     }
@@ -142,6 +145,8 @@ impl Fact {
 pub struct Lost {
     /// How many.
     pub count: u64,
+    /// The last of them.
+    pub last: EntryId,
     /// When the first of them happened.
     pub since: Timestamp,
     /// When the last of them happened.
@@ -152,6 +157,7 @@ impl Lost {
     /// Counts more of them.
     pub fn add(&mut self, more: &Self) {
         self.count += more.count;
+        self.last = self.last.max(more.last);
         self.since = self.since.min(more.since);
         self.until = self.until.max(more.until);
     }

@@ -97,6 +97,8 @@ pub struct Remembered {
     pub floors: Vec<(Bytes, EntryId)>,
     /// Facts: what about, whom about, what.
     pub facts: Vec<(Fact, Bytes, Bytes)>,
+    /// Lines that are missing, in order.
+    pub gaps: Vec<Lost>,
 }
 
 /// How far a client name is.

@@ -10,7 +10,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::ahead::{self, Pace};
-use super::entry::{Entry, EntryId, Fact, Ids, Kind};
+use super::entry::{Entry, EntryId, Fact, Ids, Kind, Lost};
 use super::past::FIRST_OWN;
 use super::{Missed, MissedTarget, Only, Remembered, StoredPosition};
 use crate::wire::{CaseMapping, Name, Timestamp};
@@ -387,6 +387,7 @@ pub(super) fn remembered(db: &Connection, network: i64) -> rusqlite::Result<Reme
         positions,
         floors,
         facts: facts(db, network)?,
+        gaps: gaps(db, network)?,
     })
 }
 
@@ -444,6 +445,19 @@ fn facts(db: &Connection, network: i64) -> rusqlite::Result<Vec<(Fact, Bytes, By
         }
     }
     Ok(found)
+}
+
+fn gaps(db: &Connection, network: i64) -> rusqlite::Result<Vec<Lost>> {
+    db.prepare_cached("SELECT count, last, since, until FROM gap WHERE network = ?1 ORDER BY last")?
+        .query_map([network], |row| {
+            Ok(Lost {
+                count: integer(row.get_ref(0)?).unsigned_abs(),
+                last: id(row.get(1)?),
+                since: Timestamp::from_millis(row.get(2)?),
+                until: Timestamp::from_millis(row.get(3)?),
+            })
+        })?
+        .collect()
 }
 
 /// How names of a network compare, as far as a server said.

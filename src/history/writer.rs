@@ -330,6 +330,7 @@ impl Writer {
         if let Some(log) = self.logs.get(slot) {
             let lost = Lost {
                 count: gap.count,
+                last: gap.last,
                 since: gap.since,
                 until: gap.until,
             };

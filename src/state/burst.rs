@@ -38,7 +38,7 @@ impl Network {
         if self.link().is_none() && !self.settings.network.servers.is_empty() {
             turn.tell(to, self.notice(&self.outage_text(turn.now.ticks)));
         }
-        self.tell_lost(to, turn);
+        self.tell_missing(to, turn);
     }
 
     /// 001 to 005, the user's modes and host, and the message of the day.

@@ -230,6 +230,7 @@ impl Network {
             false => self.missed_by(&newcomer),
         };
         let head = self.head();
+        self.begin_telling(&newcomer.name, turn);
         let writes = self
             .positions
             .attach(&newcomer.name, head, missed, turn.now.time);

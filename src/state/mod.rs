@@ -209,6 +209,7 @@ impl Network {
         }
         network.detach_configured();
         network.restore_facts(&remembered.facts);
+        network.storage.restore_gaps(remembered.gaps);
         network
     }
 

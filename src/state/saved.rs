@@ -65,6 +65,7 @@ impl Network {
                 }
                 Fact::Detached => self.restore_detached(name, value),
                 Fact::Nick => self.restore_nick(value),
+                Fact::Told => self.storage.restore_told(name, value),
                 Fact::Marker => self.restore_marker(name, value),
                 Fact::CaseMapping => {}
                 Fact::Offline => self.offline = true,

@@ -121,6 +121,7 @@ impl Store {
                 .iter()
                 .map(|(t, id)| (Bytes::from(t.clone()), *id))
                 .collect(),
+            gaps: Vec::new(),
             facts: self
                 .facts
                 .iter()

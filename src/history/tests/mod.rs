@@ -267,6 +267,7 @@ async fn what_is_remembered_survives() {
             ],
             floors: vec![(Bytes::from("#b"), EntryId(2))],
             facts: vec![(Fact::Nick, Bytes::new(), Bytes::from("apw_"))],
+            gaps: Vec::new(),
         }
     );
     assert_eq!(*log.settled().borrow(), EntryId(2));
