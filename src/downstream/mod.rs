@@ -173,14 +173,15 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     info!(user = user.name, network = name, client, %peer, "attached");
     let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
     let credit = Arc::new(Semaphore::new(CREDIT));
-    let (through, missed) = match missed(&running, &client).await {
-        Ok(missed) => missed,
+    let ledger = Ledger::default();
+    let (through, missed, unread) = match missed(&running, &client).await {
+        Ok((through, missed)) => (through, missed, String::new()),
+        Err(history::Error::Closed) => return connection.close("The network has stopped").await,
         Err(error) => {
-            // To attach without knowing what was missed would be to lose it.
+            // It is let in. What it proves would cover what it missed, so that nothing of it may count.
             warn!(%error, user = user.name, network = name, client, "missed lines cannot be read");
-            return connection
-                .close("Your missed lines cannot be read now, try again")
-                .await;
+            ledger.close();
+            (EntryId::default(), Vec::new(), error.to_string())
         }
     };
     let newcomer = Newcomer {
@@ -193,6 +194,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         away: login.away.clone(),
         missed,
         through,
+        unread,
     };
     let arrival = Arrival {
         newcomer,
@@ -208,7 +210,6 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         return;
     }
     connection.put_back(login.early);
-    let ledger = Ledger::default();
     let caller = Caller {
         user: Some(user.clone()),
         network: Some(name.clone()),

@@ -43,6 +43,8 @@ pub struct Newcomer {
     pub missed: Vec<MissedTarget>,
     /// Up to here `missed` looked.
     pub through: EntryId,
+    /// Why the store could not be asked; empty when it was.
+    pub unread: String,
 }
 
 /// An attached client.
@@ -226,15 +228,19 @@ impl Network {
         // Who can ask for what it wants is told nothing unasked.
         let asks = !newcomer.caps.intersection(ON_REQUEST).is_empty();
         let missed = match asks && self.is_bound() {
-            true => BTreeMap::new(),
-            false => self.missed_by(&newcomer),
+            true => Some(BTreeMap::new()),
+            false if newcomer.unread.is_empty() => Some(self.missed_by(&newcomer)),
+            false => None,
         };
         let head = self.head();
         self.begin_telling(&newcomer.name, turn);
-        let writes = self
-            .positions
-            .attach(&newcomer.name, head, missed, turn.now.time);
-        turn.actions.extend(writes.into_iter().map(Action::Record));
+        // Without knowing what was missed its position stays where it is: all after that is due when it comes again.
+        if let Some(missed) = missed {
+            let time = turn.now.time;
+            let writes = self.positions.attach(&newcomer.name, head, missed, time);
+            turn.actions.extend(writes.into_iter().map(Action::Record));
+        }
+        let unread = newcomer.unread.clone();
         let (id, away) = (newcomer.id, newcomer.away.clone());
         let client = Attached::new(newcomer, head, turn);
         turn.push(Action::Admit(id));
@@ -245,6 +251,7 @@ impl Network {
             None => self.come_back(id, turn),
         }
         self.burst(id, turn);
+        self.tell_unread(id, &unread, turn);
         self.publish(turn);
     }
 

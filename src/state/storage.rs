@@ -109,6 +109,16 @@ impl Network {
         self.note_told(to, turn);
     }
 
+    /// A client is let in without what it missed.
+    pub(super) fn tell_unread(&self, to: ClientId, why: &str, turn: &mut Turn) {
+        if !why.is_empty() {
+            let text = format!(
+                "what you missed cannot be read now ({why}): you get it, and what follows, when you attach again"
+            );
+            turn.tell(to, self.notice(&text));
+        }
+    }
+
     fn tell_lost(&self, to: ClientId, turn: &mut Turn) {
         let client = self.clients.get(&to);
         if let Some(lost) = client.and_then(|client| self.storage.untold(&client.name)) {

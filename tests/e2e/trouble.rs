@@ -137,3 +137,48 @@ async fn each_client_name_is_told_once_what_is_missing_even_after_a_kill() {
     }
     drop(link);
 }
+
+#[tokio::test]
+async fn who_attaches_while_nothing_can_be_read_is_let_in_and_loses_nothing() {
+    let mut scene = Scene::new().await;
+    scene.says(5).await;
+    let mut phone = attach(&scene.daemon, "phone").await;
+    phone.sync().await;
+    phone.close().await;
+    scene.daemon.tells(&["client", "status"], "laptop").await;
+    scene.says(2000).await;
+    let stranger = Connection::open(scene.database()).unwrap();
+    stranger
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        .unwrap();
+    drop(stranger);
+    let whole = fs::read(scene.database()).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(scene.database())
+        .unwrap();
+    for page in 1..whole.len() as u64 / 4096 {
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+    }
+    let mut phone = attach(&scene.daemon, "phone").await;
+    let told = phone.expect_where("why nothing is replayed", |line| {
+        line.contains("what you missed cannot be read now")
+    });
+    let told = told.await;
+    assert!(told.contains("malformed"), "{told}");
+    // What is said from here on he hears, and the others too.
+    scene.says(5).await;
+    phone
+        .expect_where("the last line", |line| line.contains("PRIVMSG #a :2009 "))
+        .await;
+    assert_eq!(numbers(&phone), (2005..2010).collect::<Vec<_>>());
+    scene.daemon.tells(&["client", "status"], "phone").await;
+    phone.close().await;
+    // Somebody repairs the disk.
+    file.write_all_at(&whole, 0).unwrap();
+    scene.daemon.tells(&["client", "status"], "laptop").await;
+    scene.says(5).await;
+    let mut phone = attach(&scene.daemon, "phone").await;
+    phone.sync().await;
+    assert_eq!(numbers(&phone), (5..2015).collect::<Vec<_>>());
+}

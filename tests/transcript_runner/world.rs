@@ -220,6 +220,7 @@ impl World {
             away: self.away.take(),
             missed: self.store.missed(&ask),
             through: ask.through,
+            unread: String::new(),
         };
         let client = Client {
             label: label.to_owned(),
