@@ -11,7 +11,7 @@ use super::Size;
 use super::entry::{EntryId, Kind};
 use super::past::FIRST_OWN;
 use super::query::{self, bytes, id, integer, key};
-use super::words::{each_word, text_of};
+use super::words::{each_word, whole_text};
 use crate::wire::{CaseMapping, Line, Timestamp};
 
 /// Schema version 2, in order.
@@ -38,6 +38,12 @@ const NOTES: &str = "
     ) STRICT;
     CREATE TABLE moved (old INTEGER NOT NULL, target INTEGER NOT NULL, PRIMARY KEY (target, old)) STRICT, WITHOUT ROWID;
 ";
+
+/// Version 3: what was noted before knows the first lines of messages alone, and could not be taken back any more. It is noted
+/// again.
+pub(super) fn to_3(db: &Connection) -> rusqlite::Result<()> {
+    start_again(db)
+}
 
 /// What `term` consists of.
 const PARTS: [&str; 3] = ["term_data", "term_idx", "term_config"];
@@ -289,9 +295,10 @@ struct Noted<'a> {
     kind: Kind,
     msgid: &'a [u8],
     line: &'a [u8],
+    tags: &'a [u8],
 }
 
-const NOTED_COLUMNS: &str = "key, time, length(line) + length(tags) + coalesce(length(msgid), 0), target, kind, msgid, line";
+const NOTED_COLUMNS: &str = "key, time, length(line) + length(tags) + coalesce(length(msgid), 0), target, kind, msgid, line, tags";
 
 impl<'a> Noted<'a> {
     fn read(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Self> {
@@ -304,6 +311,7 @@ impl<'a> Noted<'a> {
             kind: Kind::stored(number(4)?),
             msgid: bytes(row.get_ref(5)?),
             line: bytes(row.get_ref(6)?),
+            tags: bytes(row.get_ref(7)?),
         })
     }
 
@@ -319,12 +327,12 @@ impl<'a> Noted<'a> {
         let Ok(line) = Line::parse(self.line) else {
             return;
         };
-        let Some(text) = text_of(&line) else {
+        let Some(text) = whole_text(&line, self.tags) else {
             return;
         };
         terms.target(self.target, out);
         terms.sender(line.nick(), out);
-        each_word(text, |word| terms.word(word, out));
+        each_word(&text, |word| terms.word(word, out));
     }
 }
 

@@ -63,6 +63,10 @@ impl Kind {
     }
 }
 
+/// The tag of ours that holds the other lines of a message of several: each behind a line feed, or a carriage return when it goes
+/// on where the one before it ended.
+pub const OTHER_LINES: &[u8] = b"carom/lines";
+
 /// One stored line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -23,7 +23,7 @@ pub(super) type Step = fn(&Connection) -> rusqlite::Result<()>;
 /// counts the steps, a new database takes the same steps as an old one, and which tables a database must have is found by
 /// making an empty one. Several subjects may add their tables in one step, each by a constant in its own file. What takes
 /// long (filling an index) does not belong in a step but is done later, in slices.
-pub(super) const STEPS: &[Step] = &[to_2];
+pub(super) const STEPS: &[Step] = &[to_2, derive::to_3];
 
 /// The schema this program writes.
 pub(super) const VERSION: i64 = version_after(STEPS);

@@ -43,7 +43,7 @@ use crate::config::Durability;
 use crate::wire::{Name, Timestamp};
 use ahead::Ahead;
 pub use copy::Progress;
-pub use entry::{Entry, EntryId, Fact, Ids, Kind, Lost, Write};
+pub use entry::{Entry, EntryId, Fact, Ids, Kind, Lost, OTHER_LINES, Write};
 pub use error::{Cause, Error};
 pub use export::export;
 pub use figures::Figures;

@@ -8,7 +8,7 @@ use super::ahead::{self, Pace};
 use super::derive::{self, Part, Terms};
 use super::entry::{Entry, Kind};
 use super::query::{self, COLUMNS, Names, Page, bytes, integer};
-use super::words::{Wanted, text_of};
+use super::words::{Wanted, whole_text};
 use super::{Only, select};
 use crate::wire::{CaseMapping, Line, Name, Timestamp};
 
@@ -352,5 +352,5 @@ fn is_meant(search: &Search, wanted: &Wanted, from: Option<&Name>, entry: &Entry
         return false;
     };
     from.is_none_or(|from| from.is(line.nick()))
-        && text_of(&line).is_some_and(|text| wanted.is_in(text))
+        && whole_text(&line, &entry.tags).is_some_and(|text| wanted.is_in(&text))
 }

@@ -1,9 +1,11 @@
 //! What a line says, as words: the same for every spelling that people take for the same. Text is bytes; what is not UTF-8
 //! separates words. `search` decides with this whether a line is meant, `derive` what is noted about it.
 
+use std::borrow::Cow;
 use std::mem;
 
-use crate::wire::Line;
+use super::entry::OTHER_LINES;
+use crate::wire::{Line, Tags};
 
 /// What a message says, without the framing of an ACTION; nothing for other lines, and for other CTCP.
 pub(super) fn text_of<'a>(line: &Line<'a>) -> Option<&'a [u8]> {
@@ -16,6 +18,21 @@ pub(super) fn text_of<'a>(line: &Line<'a>) -> Option<&'a [u8]> {
     };
     let ctcp = ctcp.strip_suffix(b"\x01").unwrap_or(ctcp);
     ctcp.strip_prefix(b"ACTION ")
+}
+
+/// The same of a message of several lines: all of them, as one text.
+pub(super) fn whole_text<'a>(line: &Line<'a>, tags: &[u8]) -> Option<Cow<'a, [u8]>> {
+    let first = text_of(line)?;
+    let others = match tags.is_empty() {
+        true => None,
+        false => Tags::new(tags).get(OTHER_LINES),
+    };
+    let Some(others) = others else {
+        return Some(first.into());
+    };
+    // What goes on where the line before it ended may go on within a word.
+    let others = others.iter().filter(|byte| **byte != b'\r');
+    Some(first.iter().chain(others).copied().collect())
 }
 
 /// Takes a text apart. `word` may be called with the same buffer again and again.
@@ -283,6 +300,20 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(text_of(&Line::parse(line).unwrap()), *expected);
         }
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_one_text() {
+        let line = Line::parse(b":a!b@c PRIVMSG #a :one").unwrap();
+        let text = |tags: &[u8]| whole_text(&line, tags).unwrap().into_owned();
+        assert_eq!(text(b""), b"one");
+        assert_eq!(text(b"account=bob"), b"one");
+        assert_eq!(
+            text(b"account=bob;carom/lines=\\ntwo\\sthr\\ree\\nfour;x"),
+            b"one\ntwo three\nfour"
+        );
+        let other = Line::parse(b":a!b@c TOPIC #a :one").unwrap();
+        assert!(whole_text(&other, b"carom/lines=\\ntwo").is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::forms::{self, Dress};
 use super::turn::{Shown, View};
 
 /// The tag with the other lines.
-pub(super) const LINES: &[u8] = b"carom/lines";
+pub(super) const LINES: &[u8] = crate::history::OTHER_LINES;
 
 /// The tag of a line that goes on where the one before it ended.
 pub(super) const JOINED: &[u8] = b"draft/multiline-concat";

@@ -217,3 +217,74 @@ async fn lines_are_found_under_the_name_their_target_has_now() {
     history.open_log("apw", "oftc").await.unwrap();
     assert_eq!(numbers(&log.search(within("#c")).await.unwrap()), [2, 3, 4]);
 }
+
+/// A message of several lines.
+fn folded(id: u64, first: &str, others: &'static str) -> Write {
+    Write::Entry(Entry {
+        tags: Bytes::from(others),
+        ..entry(id, "#a", first)
+    })
+}
+
+#[tokio::test]
+async fn all_lines_of_a_message_are_found_noted_or_not() {
+    let (history, log) = in_memory().await;
+    log.append(folded(
+        1,
+        "first",
+        "account=bob;carom/lines=\\nsecond\\nthi\\rrd",
+    ));
+    log.append(folded(2, "other", "+draft/reply=second"));
+    settled(&log, 2).await;
+    let found = async |typed| numbers(&log.search(words(typed)).await.unwrap());
+    for noted in [false, true] {
+        for typed in ["first", "second", "third", "\"first second\"", "sec* third"] {
+            assert_eq!(found(typed).await, [1], "{typed}, noted: {noted}");
+        }
+        for typed in ["rd", "account", "bob", "lines", "other second"] {
+            assert_eq!(found(typed).await, [0; 0], "{typed}, noted: {noted}");
+        }
+        let network = log.state.network;
+        let note = move |db: &Connection| derive::note(db, network, 9, DEADLINE);
+        log.desk.change(note).await.unwrap();
+    }
+    // What it brought is taken back with it.
+    log.append(Write::Withdraw(EntryId(1)));
+    history.open_log("apw", "oftc").await.unwrap();
+    let left = |db: &Connection| {
+        db.execute_batch("INSERT INTO term (term, rank) VALUES ('integrity-check', 0)")?;
+        db.query_row(
+            "SELECT count(*) FROM term WHERE term MATCH '\"1:second\" OR \"1:third\"'",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+    };
+    assert_eq!(log.desk.change(left).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_version_2_noted_is_noted_again() {
+    let place = Place::new();
+    let history = place.open();
+    let log = busy(&history, 300).await;
+    log.append(folded(301, "first", "carom/lines=\\nsecond"));
+    settled(&log, 301).await;
+    history.close().await;
+    // As it was: of a message of several lines the first one alone.
+    let stranger = place.stranger();
+    stranger
+        .execute_batch(
+            "DELETE FROM stretch; INSERT INTO term (term) VALUES ('delete-all');
+             INSERT INTO term (rowid, terms) SELECT key - (1 << 40), '1:first' FROM entry ORDER BY key DESC LIMIT 1;
+             INSERT INTO stretch SELECT max(key), 301, 30000, 0, 1 << 50 FROM entry;
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    drop(stranger);
+    let history = place.open();
+    let (log, _) = history.open_log("apw", "oftc").await.unwrap();
+    noted(&log, 301).await;
+    for typed in ["second", "number7"] {
+        assert_eq!(log.search(words(typed)).await.unwrap().len(), 1, "{typed}");
+    }
+}
