@@ -1,6 +1,6 @@
 //! What the history costs: storing lines by the number of lines a commit, the round trip from a task to `settled` and back,
 //! reading by target and by id; and questions to a large log. Figures are microseconds, of questions milliseconds; CPU is
-//! that of the whole process, its threads included. `cargo bench --bench history [-- store|round-trip|read|start|large]`;
+//! that of the whole process, its threads included. `cargo bench --bench history [-- store|round-trip|read|start|upgrade|large]`;
 //! `BENCH_ROWS=10000000` makes the log as large, which takes some minutes and four gigabytes; `BENCH_KEEP=FILE` keeps its
 //! database there, and asks that one in later runs; `BENCH_FORMS=before,after` asks only what is so named.
 
@@ -213,6 +213,52 @@ async fn start(path: &Path) {
     }
 }
 
+/// What the first start with a database of version 1 costs.
+async fn upgrade(path: &Path, count: u64) {
+    let (history, ..) = open(path, "upgrade").await;
+    history.close().await;
+    let db = rusqlite::Connection::open(path).unwrap();
+    // What version 1 did not have, and a log in it.
+    db.execute_batch(
+        "DROP TABLE term; DROP TABLE stretch; DROP TABLE size; DROP TABLE moved; DROP INDEX entry_target;
+         DROP TABLE made_user; DROP TABLE made_network; DROP TABLE made_channel; DROP TABLE retired; DROP TABLE seen;
+         CREATE INDEX entry_target ON entry (target); PRAGMA user_version = 1; BEGIN;",
+    )
+    .unwrap();
+    for id in 1..=count {
+        let entry = entry(id);
+        db.prepare_cached("INSERT INTO entry VALUES ((SELECT id << 40 FROM network) | ?1, ?2, ?3, ?4, 0, ?5, x'', ?6)")
+            .unwrap()
+            .execute(rusqlite::params![
+                i64::try_from(id).unwrap(),
+                i64::try_from(id * 7 % CHANNELS + 1).unwrap(),
+                entry.time.millis(),
+                entry.kind as u8,
+                entry.msgid.as_deref(),
+                &entry.line[..]
+            ])
+            .unwrap();
+    }
+    db.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")
+        .ok();
+    drop(db);
+    let (started, cpu_before) = (Instant::now(), cpu());
+    let (history, log, head) = open(path, "upgrade").await;
+    let (opened, used) = (started.elapsed(), cpu() - cpu_before);
+    assert_eq!(head, count);
+    let noted = Instant::now();
+    while log.size().await.unwrap().noted.0 + 256 < count {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!(
+        "upgrade of {count} lines: {:.2} s until it is open ({:.2} s CPU), {:.1} s more until all is noted",
+        opened.as_secs_f64(),
+        used.as_secs_f64(),
+        noted.elapsed().as_secs_f64()
+    );
+    history.close().await;
+}
+
 fn main() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -245,6 +291,9 @@ fn main() {
         }
         if is_wanted("start") {
             start(&path("start.db")).await;
+        }
+        if is_wanted("upgrade") {
+            upgrade(&path("upgrade.db"), 1_000_000 / part).await;
         }
         if is_wanted("large") {
             let kept = std::env::var_os("BENCH_KEEP").map(std::path::PathBuf::from);

@@ -1,12 +1,13 @@
 //! One network to 1, 10 and 100 clients: CPU microseconds of the daemon for each delivered line, in bursts, and how late
 //! lines are at 1,000 a second. Every line is stored before it is delivered. `cargo bench --bench relay [-- WHAT...]`,
-//! where WHAT is a number of clients, `tags` or `latency`.
+//! where WHAT is a number of clients, `tags`, `latency`, or `export`: how late lines are while the database is copied.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -159,7 +160,8 @@ async fn note(stream: &mut TcpStream, start: Instant, lines: u64) -> Vec<f64> {
     late
 }
 
-async fn latency() {
+/// `copied`: whether a large database is copied all the time.
+async fn latency(copied: bool) {
     let lines = if support::in_earnest() { 10_000 } else { 100 };
     let start = Instant::now();
     let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
@@ -171,11 +173,22 @@ async fn latency() {
     sender.join().unwrap();
 
     let mut ircd = Ircd::start(5, 20).await;
-    let daemon = Daemon::start(&format!(
+    let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let config = format!(
         "{}{}",
         head("irc"),
         user("apw", Some(ircd.addr()), &channels(5))
-    ));
+    );
+    std::fs::write(folder.path().join("carom.toml"), config).unwrap();
+    if copied {
+        let lines = if support::in_earnest() {
+            1_000_000
+        } else {
+            100
+        };
+        support::fill(folder.path(), lines).await;
+    }
+    let daemon = Daemon::start_in(std::sync::Arc::clone(&folder));
     let link = ircd.link().await;
     let mut clients = Vec::new();
     for n in 0..10 {
@@ -194,6 +207,7 @@ async fn latency() {
         clients.push(stream);
     }
     daemon.quiet();
+    let copying = copied.then(|| Copying::begin(&folder));
     for _ in 0..if support::in_earnest() { 3 } else { 1 } {
         let cpu = daemon.cpu();
         let sender = say_slowly(link.share(), start, lines);
@@ -216,7 +230,53 @@ async fn latency() {
         let used = (daemon.cpu() - cpu).as_secs_f64() * 1e6 / (lines as f64 * 10.0);
         println!("  {used:.1} us CPU a delivered line");
     }
+    if let Some(copying) = copying {
+        copying.end();
+    }
     daemon.has_stored_everything();
+}
+
+/// One `carom export` after the other.
+struct Copying {
+    enough: std::sync::Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Vec<Duration>>,
+}
+
+impl Copying {
+    fn begin(folder: &std::sync::Arc<tempfile::TempDir>) -> Self {
+        let enough = std::sync::Arc::<AtomicBool>::default();
+        let (folder, told) = (
+            std::sync::Arc::clone(folder),
+            std::sync::Arc::clone(&enough),
+        );
+        let thread = std::thread::spawn(move || {
+            let mut took = Vec::new();
+            while !told.load(Ordering::Relaxed) {
+                let (begun, copy) = (Instant::now(), folder.path().join("copy.db"));
+                let mut export = std::process::Command::new(support::program());
+                export
+                    .args(["export", "--config"])
+                    .arg(folder.path().join("carom.toml"));
+                let ended = export.arg("--output").arg(&copy).output().unwrap();
+                assert!(ended.status.success(), "{ended:?}");
+                took.push(begun.elapsed());
+                std::fs::remove_file(copy).unwrap();
+            }
+            took
+        });
+        Self { enough, thread }
+    }
+
+    fn end(self) {
+        self.enough.store(true, Ordering::Relaxed);
+        let took = self.thread.join().unwrap();
+        let seconds: Vec<f64> = took.iter().map(Duration::as_secs_f64).collect();
+        println!(
+            "  meanwhile {} copies, {:.1} s each",
+            seconds.len(),
+            median(seconds.clone())
+        );
+    }
 }
 
 fn main() {
@@ -239,6 +299,9 @@ fn main() {
         ));
     }
     if wanted("latency") {
-        support::block_on(latency());
+        support::block_on(latency(false));
+    }
+    if wanted("export") {
+        support::block_on(latency(true));
     }
 }

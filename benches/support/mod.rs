@@ -11,12 +11,16 @@ pub mod ircd;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use carom::config::Durability;
+use carom::history::{Entry, EntryId, History, Kind, Write};
+use carom::wire::{CaseMapping, Name, Timestamp};
 use tempfile::TempDir;
 
 pub use client::{Client, Gauge};
@@ -32,6 +36,40 @@ pub fn in_earnest() -> bool {
 
 /// The thread that hashes passwords: its work is part of a login, and of nothing that is measured.
 const HASHER: &str = "hash";
+
+/// Another build may be measured by the same bench.
+pub fn program() -> String {
+    std::env::var("BENCH_CAROM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_carom").into())
+}
+
+/// Puts so many lines of the past into the database of a daemon that does not run yet.
+pub async fn fill(folder: &Path, lines: u64) {
+    let database = folder.join("carom.db");
+    let history = History::open(Some(&database), Durability::Process).unwrap();
+    let (log, _) = history.open_log("apw", "net").await.unwrap();
+    for id in 1..=lines {
+        let channel = format!("#bench{}", id % 5);
+        let line = line(&channel, id, "");
+        log.append(Write::Entry(Entry {
+            id: EntryId(id),
+            target: Name::new(channel.as_bytes(), CaseMapping::Rfc1459),
+            time: Timestamp::from_millis(1_700_000_000_000 + i64::try_from(id).unwrap()),
+            msgid: None,
+            kind: Kind::Message,
+            again: false,
+            tags: Bytes::new(),
+            line: Bytes::copy_from_slice(line.trim_end().as_bytes()),
+        }));
+        if id % 1000 == 0 || id == lines {
+            let mut settled = log.settled();
+            settled.wait_for(|settled| settled.0 >= id).await.unwrap();
+        }
+    }
+    while log.size().await.unwrap().noted.0 + 256 < lines {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    history.close().await;
+}
 
 /// The daemon in a folder of its own. Dropped, it is killed.
 pub struct Daemon {
@@ -53,11 +91,8 @@ impl Daemon {
 
     /// Starts it in a folder that is set up.
     pub fn start_in(folder: Arc<TempDir>) -> Self {
-        // Another build may be measured by the same bench.
-        let program =
-            std::env::var("BENCH_CAROM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_carom").into());
         let started = Instant::now();
-        let mut child = Command::new(program)
+        let mut child = Command::new(program())
             .args(["run", "--config"])
             .arg(folder.path().join("carom.toml"))
             .stdout(Stdio::null())
