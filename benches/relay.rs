@@ -7,9 +7,11 @@
 mod support;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -160,20 +162,9 @@ async fn note(stream: &mut TcpStream, start: Instant, lines: u64) -> Vec<f64> {
     late
 }
 
-/// `copied`: whether a large database is copied all the time.
-async fn latency(copied: bool) {
-    let lines = if support::in_earnest() { 10_000 } else { 100 };
-    let start = Instant::now();
-    let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
-    let server = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    server.set_nodelay(true).unwrap();
-    let (mut client, _) = listener.accept().await.unwrap();
-    let sender = say_slowly(server, start, lines);
-    let direct = tell("direct", note(&mut client, start, lines).await, 0.0);
-    sender.join().unwrap();
-
-    let mut ircd = Ircd::start(5, 20).await;
-    let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+/// A daemon, with a large database if that is to be copied.
+async fn daemon(ircd: &Ircd, copied: bool) -> (Arc<TempDir>, Daemon) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
     let config = format!(
         "{}{}",
         head("irc"),
@@ -188,8 +179,12 @@ async fn latency(copied: bool) {
         };
         support::fill(folder.path(), lines).await;
     }
-    let daemon = Daemon::start_in(std::sync::Arc::clone(&folder));
-    let link = ircd.link().await;
+    let daemon = Daemon::start_in(Arc::clone(&folder));
+    (folder, daemon)
+}
+
+/// Ten attached clients.
+async fn clients(daemon: &Daemon) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     for n in 0..10 {
         let mut stream = TcpStream::connect(daemon.addr()).await.unwrap();
@@ -206,6 +201,25 @@ async fn latency(copied: bool) {
         }
         clients.push(stream);
     }
+    clients
+}
+
+/// `copied`: whether a large database is copied all the time.
+async fn latency(copied: bool) {
+    let lines = if support::in_earnest() { 10_000 } else { 100 };
+    let start = Instant::now();
+    let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    let server = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    server.set_nodelay(true).unwrap();
+    let (mut client, _) = listener.accept().await.unwrap();
+    let sender = say_slowly(server, start, lines);
+    let direct = tell("direct", note(&mut client, start, lines).await, 0.0);
+    sender.join().unwrap();
+
+    let mut ircd = Ircd::start(5, 20).await;
+    let (folder, daemon) = daemon(&ircd, copied).await;
+    let link = ircd.link().await;
+    let mut clients = clients(&daemon).await;
     daemon.quiet();
     let copying = copied.then(|| Copying::begin(&folder));
     for _ in 0..if support::in_earnest() { 3 } else { 1 } {
@@ -238,17 +252,14 @@ async fn latency(copied: bool) {
 
 /// One `carom export` after the other.
 struct Copying {
-    enough: std::sync::Arc<AtomicBool>,
+    enough: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Vec<Duration>>,
 }
 
 impl Copying {
-    fn begin(folder: &std::sync::Arc<tempfile::TempDir>) -> Self {
-        let enough = std::sync::Arc::<AtomicBool>::default();
-        let (folder, told) = (
-            std::sync::Arc::clone(folder),
-            std::sync::Arc::clone(&enough),
-        );
+    fn begin(folder: &Arc<TempDir>) -> Self {
+        let enough = Arc::<AtomicBool>::default();
+        let (folder, told) = (Arc::clone(folder), Arc::clone(&enough));
         let thread = std::thread::spawn(move || {
             let mut took = Vec::new();
             while !told.load(Ordering::Relaxed) {
@@ -270,11 +281,11 @@ impl Copying {
     fn end(self) {
         self.enough.store(true, Ordering::Relaxed);
         let took = self.thread.join().unwrap();
-        let seconds: Vec<f64> = took.iter().map(Duration::as_secs_f64).collect();
+        let seconds = took.iter().map(Duration::as_secs_f64).collect();
         println!(
             "  meanwhile {} copies, {:.1} s each",
-            seconds.len(),
-            median(seconds.clone())
+            took.len(),
+            median(seconds)
         );
     }
 }

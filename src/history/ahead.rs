@@ -108,30 +108,36 @@ impl Ahead {
     /// The pages of these keys, in order, each once.
     fn pages(&self, root: u32, keys: &[i64]) -> Vec<u32> {
         let mut known = HashMap::new();
-        let mut depth = DEEPEST;
+        let mut depth = None;
         let mut pages: Vec<u32> = Vec::with_capacity(keys.len());
         for &key in keys {
-            let mut page = root;
-            for level in 0..depth {
-                let found = known
-                    .entry(page)
-                    .or_insert_with(|| self.read(page))
-                    .as_deref()
-                    .and_then(|bytes| child(bytes, key));
-                match found {
-                    Some(child) => page = child,
-                    // The first one is gone after to its end: all others are as deep.
-                    None => depth = level,
-                }
-                if depth == level {
-                    break;
-                }
-            }
+            let (page, levels) = self.page(root, key, depth, &mut known);
+            // The first one is gone after to its end: all others are as deep.
+            depth.get_or_insert(levels);
             if pages.last() != Some(&page) {
                 pages.push(page);
             }
         }
         pages
+    }
+
+    /// The page of a key, and how many lie above it.
+    fn page(
+        &self,
+        root: u32,
+        key: i64,
+        depth: Option<usize>,
+        known: &mut HashMap<u32, Option<Vec<u8>>>,
+    ) -> (u32, usize) {
+        let (mut page, most) = (root, depth.unwrap_or(DEEPEST));
+        for level in 0..most {
+            let bytes = known.entry(page).or_insert_with(|| self.read(page));
+            match bytes.as_deref().and_then(|bytes| child(bytes, key)) {
+                Some(child) => page = child,
+                None => return (page, level),
+            }
+        }
+        (page, most)
     }
 
     fn read(&self, page: u32) -> Option<Vec<u8>> {

@@ -257,9 +257,8 @@ impl Shared {
         if let (Some(path), Some(bell)) = (database, &self.bell) {
             let keeper = schema::connect(path, Use::Keeping)?;
             let keeper = Keeper::new(Arc::clone(bell), keeper, durability);
-            threads.keeper = Some(spawn("history-keeper", ahead.clone(), move || {
-                keeper.run()
-            })?);
+            let keep = move || keeper.run();
+            threads.keeper = Some(spawn("history-keeper", ahead.clone(), keep)?);
             for n in 0..READERS {
                 let (connection, desk) = (schema::connect(path, Use::Reading)?, self.desk.clone());
                 let help = ahead.clone();

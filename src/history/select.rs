@@ -302,7 +302,7 @@ pub(super) fn first_since(
 const QUICK: Duration = Duration::from_micros(250);
 
 /// So many lines of a target are too many to be gone through by their keys [in a stretch there are no more than this].
-const MANY: usize = 1024;
+const MANY: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// The search for the first line of a target that happened at a time or later. Each line that is looked at may be a read of the
 /// disk.

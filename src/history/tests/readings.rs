@@ -23,6 +23,8 @@ struct Plan {
     msgid: bool,
     nick: usize,
     words: Vec<usize>,
+    /// Words from here on stand in lines of their own.
+    folded: usize,
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -34,10 +36,10 @@ fn plan() -> impl Strategy<Value = Plan> {
         prop::bool::weighted(0.1),
         time,
         0..NICKS.len(),
-        words,
+        (words, prop_oneof![4 => Just(9usize), 1 => 1..4usize]),
     )
         .prop_map(
-            |(target, [event, msgid], twice, (later, back), nick, words)| Plan {
+            |(target, [event, msgid], twice, (later, back), nick, (words, folded))| Plan {
                 target,
                 event,
                 twice,
@@ -46,6 +48,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 msgid,
                 nick,
                 words,
+                folded,
             },
         )
 }
@@ -174,7 +177,12 @@ impl Model {
         } else {
             ("PRIVMSG", Kind::Message)
         };
-        let text: Vec<&str> = plan.words.iter().map(|&word| WORDS[word]).collect();
+        let mut text: Vec<&str> = plan.words.iter().map(|&word| WORDS[word]).collect();
+        let others = text.split_off(plan.folded.min(text.len()));
+        let tags = match others.is_empty() {
+            true => String::new(),
+            false => format!("account=tea;carom/lines=\\n{}", others.join("\\n")),
+        };
         let first = self.next + 1;
         for again in [false, true].into_iter().take(1 + usize::from(plan.twice)) {
             let target = TARGETS[(plan.target + usize::from(again)) % 3];
@@ -191,6 +199,7 @@ impl Model {
                 again,
                 time: Timestamp::from_millis(time),
                 msgid: plan.msgid.then(|| msgid(first)),
+                tags: Bytes::from(tags.clone()),
                 line: Bytes::from(format!(
                     ":{}!u@h {command} {target} :{}",
                     NICKS[plan.nick],
@@ -296,7 +305,13 @@ impl Model {
                 .unwrap()
                 .to_lowercase();
             let (head, text) = raw[1..].split_once(" :").unwrap();
-            let padded = format!(" {text} ");
+            let tags = String::from_utf8(line.tags.to_vec())
+                .unwrap()
+                .to_lowercase();
+            let others = tags
+                .split_once("carom/lines=")
+                .map_or("", |(_, others)| others);
+            let padded = format!(" {text}{} ", others.replace("\\n", " "));
             let has = |part: &str| match part.strip_suffix('*') {
                 Some(beginning) => padded.contains(&format!(" {beginning}")),
                 None => padded.contains(&format!(" {part} ")),
