@@ -12,6 +12,9 @@ use super::{Exit, SYSTEM_FILE, complain, say};
 /// Where the database of the system's service is: systemd tells $STATE_DIRECTORY to the service, but not to us.
 const SYSTEM_DATABASE: &str = "/var/lib/carom/carom.db";
 
+/// How much the daemon's processor time comes before ours.
+const POLITE: i32 = 10;
+
 /// Copies the database of a configuration to `output`.
 pub(super) fn export(path: &Path, output: &Path) -> Exit {
     let database = match config::database(path) {
@@ -29,6 +32,8 @@ pub(super) fn export(path: &Path, output: &Path) -> Exit {
         }
     };
     let database = of_system(path, database, Path::is_file);
+    // A daemon that is at work comes first. Without this it is only less polite.
+    _ = rustix::process::nice(POLITE);
     let mut meter = Meter::new(io::stderr().is_terminal());
     let exported = history::export(&database, output, |progress| meter.show(progress));
     meter.end();

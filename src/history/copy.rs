@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
@@ -13,6 +15,20 @@ use super::error::Error;
 
 /// Pages copied at a time [4 KiB each].
 const PAGES: i32 = 1024;
+const FEW_PAGES: i32 = 256;
+
+/// However slow the disk is, a rest is not longer.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// How a copy is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Nobody is served meanwhile.
+    Quick,
+    /// Whoever works on the same disk comes first: half of the time nothing is done, and little is ever left to be synced, because
+    /// while a lot is, others wait to write.
+    Gentle,
+}
 
 /// How far a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +60,7 @@ pub(super) fn copy(
     from: &Connection,
     to: &Path,
     existing: Existing,
+    haste: Haste,
     told: impl FnMut(Progress),
 ) -> Result<(), Error> {
     let failed = |detail: String| Error::Copy {
@@ -56,7 +73,7 @@ pub(super) fn copy(
     let part = part_of(to);
     let made = make(&part)
         .map_err(|error| error.to_string())
-        .and_then(|()| fill(from, &part, told).map_err(|error| error.to_string()))
+        .and_then(|file| fill(from, &part, &file, haste, told).map_err(|error| error.to_string()))
         .and_then(|()| put_in_place(&part, to).map_err(|error| error.to_string()));
     made.map_err(|error| {
         // Half a copy is of no use, and may be what fills the disk.
@@ -73,7 +90,7 @@ fn part_of(to: &Path) -> PathBuf {
 }
 
 /// Nobody else may read what people said.
-fn make(part: &Path) -> io::Result<()> {
+fn make(part: &Path) -> io::Result<File> {
     match fs::remove_file(part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -83,18 +100,33 @@ fn make(part: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(part)
-        .map(drop)
 }
 
-fn fill(from: &Connection, part: &Path, mut told: impl FnMut(Progress)) -> rusqlite::Result<()> {
+fn fill(
+    from: &Connection,
+    part: &Path,
+    file: &File,
+    haste: Haste,
+    mut told: impl FnMut(Progress),
+) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut to = Connection::open_with_flags(part, flags)?;
     // While a transaction reads, what others commit does not make the copy begin anew.
     let reading = from.unchecked_transaction()?;
     reading.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let backup = Backup::new(&reading, &mut to)?;
+    let pages = match haste {
+        Haste::Quick => PAGES,
+        Haste::Gentle => FEW_PAGES,
+    };
     loop {
-        let step = backup.step(PAGES)?;
+        let begun = Instant::now();
+        let step = backup.step(pages)?;
+        if haste == Haste::Gentle {
+            // Whether it works is asked at the end.
+            _ = file.sync_data();
+            thread::sleep(begun.elapsed().min(LONGEST_REST));
+        }
         let progress = backup.progress();
         let total = u64::try_from(progress.pagecount).unwrap_or_default();
         let rest = u64::try_from(progress.remaining).unwrap_or_default();
@@ -106,7 +138,7 @@ fn fill(from: &Connection, part: &Path, mut told: impl FnMut(Progress)) -> rusql
             StepResult::Done => break,
             StepResult::More => {}
             // Somebody holds the new file: it is ours alone, so that this does not last.
-            _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+            _ => thread::sleep(Duration::from_millis(10)),
         }
     }
     drop(backup);

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::copy::{self, Existing, Progress};
+use super::copy::{self, Existing, Haste, Progress};
 use super::error::Error;
 use super::schema::{self, Use};
 
@@ -21,5 +21,5 @@ pub fn export(database: &Path, to: &Path, told: impl FnMut(Progress)) -> Result<
             path: database.into(),
         });
     }
-    copy::copy(&connection, to, Existing::Keep, told)
+    copy::copy(&connection, to, Existing::Keep, Haste::Gentle, told)
 }

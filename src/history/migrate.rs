@@ -107,7 +107,8 @@ fn upgrade_by(db: &Connection, path: &Path, found: i64, steps: &[Step]) -> Resul
         database = %path.display(), from = found, to = newest, copy = %kept.display(),
         "upgrading the database; a copy of the old one is kept"
     );
-    copy::copy(db, &kept, copy::Existing::Replace, |_| {})?;
+    let (existing, haste) = (copy::Existing::Replace, copy::Haste::Quick);
+    copy::copy(db, &kept, existing, haste, |_| {})?;
     take(db, "", rest, newest).map_err(|error| Error::Upgrade {
         path: path.into(),
         found,
