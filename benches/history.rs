@@ -63,7 +63,11 @@ fn micros(span: Duration, count: u64) -> f64 {
 }
 
 async fn open(path: &Path, network: &str) -> (History, Log, u64) {
-    let history = History::open(Some(path), Durability::Process).unwrap();
+    open_as(path, network, Durability::Process).await
+}
+
+async fn open_as(path: &Path, network: &str, durability: Durability) -> (History, Log, u64) {
+    let history = History::open(Some(path), durability).unwrap();
     let (log, remembered) = history.open_log("user", network).await.unwrap();
     (history, log, remembered.head.0)
 }
@@ -76,8 +80,8 @@ async fn settled(log: &Log, id: u64) {
 }
 
 /// Appends bursts of `burst` lines, each as soon as the one before it is settled.
-async fn store(path: &Path, burst: u64, count: u64) {
-    let (history, log, head) = open(path, &format!("store{burst}")).await;
+async fn store(path: &Path, burst: u64, count: u64, durability: Durability) {
+    let (history, log, head) = open_as(path, &format!("store{burst}"), durability).await;
     let entries: Vec<Entry> = (head + 1..=head + count).map(entry).collect();
     let (started, cpu_before) = (Instant::now(), cpu());
     for entries in entries.chunks(usize::try_from(burst).unwrap()) {
@@ -86,7 +90,7 @@ async fn store(path: &Path, burst: u64, count: u64) {
     }
     let (wall, used) = (started.elapsed(), cpu() - cpu_before);
     println!(
-        "store, {burst:>4} a commit: {:>7.2} CPU, {:>7.2} wall, a line",
+        "store, {durability:?}, {burst:>4} a commit: {:>7.2} CPU, {:>7.2} wall, a line",
         micros(used, count),
         micros(wall, count)
     );
@@ -280,7 +284,11 @@ fn main() {
     runtime.block_on(async {
         if is_wanted("store") {
             for (burst, count) in [(1, 10_000), (10, 50_000), (120, 200_000), (400, 200_000)] {
-                store(&path("store.db"), burst, count / part).await;
+                for (durability, part) in
+                    [(Durability::Process, part), (Durability::Power, part * 5)]
+                {
+                    store(&path("store.db"), burst, count / part, durability).await;
+                }
             }
         }
         if is_wanted("round-trip") {

@@ -53,7 +53,7 @@ enum Event {
 }
 
 /// Schedules that are played; `CAROM_TEST_SCHEDULES` says how many instead.
-const SCHEDULES: u32 = 1000;
+const SCHEDULES: u32 = 2000;
 
 /// A leap second, a change of time zone, a wrong year, and 1970.
 const JUMPS: [i64; 6] = [1, -1, -60, 366 * 1440, -366 * 1440, -60 * 366 * 1440];

@@ -11,7 +11,7 @@ mod on_request;
 mod support;
 
 use support::client::text_of;
-use support::daemon::{channel, config, network};
+use support::daemon::{channel, config, network, user};
 use support::{Client, Daemon, Link, MockIrcd, Script};
 
 /// One network with a channel, and keys for `[history]`.
@@ -352,6 +352,43 @@ async fn replay_none_last_lines_and_first_lines_do_as_they_say() {
             assert_eq!(lines, numbered(expected.0, expected.1), "{when}: {rules}");
             leave(client).await;
         }
+    }
+}
+
+/// The end of a table, with so many `lines` of history if that is said there.
+fn rule(lines: Option<usize>) -> String {
+    lines.map_or(String::new(), |n| {
+        format!("history = {{ lines = {n} }}\n\n")
+    })
+}
+
+#[tokio::test]
+async fn the_nearest_rule_holds_of_channel_network_user_and_all() {
+    for (all, of_user, of_network, of_channel, expected) in [
+        (20, None, None, None, 20),
+        (20, Some(15), None, None, 15),
+        (20, Some(15), Some(10), None, 10),
+        (20, Some(15), Some(10), Some(12), 12),
+        (20, None, None, Some(5), 5),
+    ] {
+        let ircd = MockIrcd::start(Script::default()).await;
+        let parts = [
+            (user("apw"), rule(of_user)),
+            (network("net", &ircd.url()), rule(of_network)),
+            (channel("#a"), rule(of_channel)),
+        ];
+        let tables: String = parts
+            .into_iter()
+            .map(|(table, rule)| format!("{}\n{rule}", table.trim_end()))
+            .collect();
+        let head = "[server]\nname = \"bnc.test\"\nlisten = [\"irc://[::1]:0\"]\n";
+        let daemon = Daemon::start(&format!("{head}[history]\nlines = {all}\n{tables}")).await;
+        let mut link = joined(&ircd).await;
+        say(&link, 0, 30).await;
+        caught_up(&daemon, &mut link, "mark").await;
+        let (client, lines) = replayed(&daemon, "c").await;
+        assert_eq!(lines, numbered(30 - expected, 30));
+        leave(client).await;
     }
 }
 

@@ -249,6 +249,10 @@ async fn history_is_replayed_in_place_and_counted_as_seen() {
             .count(),
         300
     );
+    client.send("PRIVMSG *carom :history replay #C 2h").await;
+    let replayed = client.sync().await;
+    let lines = replayed.iter().filter(|line| line.contains("line "));
+    assert_eq!(lines.count(), 300);
     let answer = ask(&mut client, "history replay #none 5").await;
     assert_eq!(answer, ["nothing was said there"]);
     // In a shell it is text.

@@ -168,6 +168,10 @@ fn history(found: &Found, config: &Config) -> ExitCode {
 
 /// One line that is written over and over.
 fn show(carried: &Carried) {
+    let _ = write!(io::stderr(), "\r{}", bar(carried));
+}
+
+fn bar(carried: &Carried) -> String {
     const WIDTH: u64 = 30;
     let (read, all) = carried.read;
     let done = (read.min(all) * WIDTH).checked_div(all).unwrap_or(WIDTH);
@@ -176,7 +180,7 @@ fn show(carried: &Carried) {
         .collect();
     let percent = (read.min(all) * 100).checked_div(all).unwrap_or(100);
     let lines = carried.added + carried.known;
-    let _ = write!(io::stderr(), "\r[{bar}] {percent:3} %  lines {lines}");
+    format!("[{bar}] {percent:3} %  lines {lines}")
 }
 
 fn tell(carried: &Carried, database: &Path) {
@@ -202,5 +206,40 @@ fn tell(carried: &Carried, database: &Path) {
         complain(format_args!(
             "note: {network}: the configuration has no such network; files left out: {files}"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_how_far_it_is_and_how_much_it_was() {
+        let carried = |read, added, known| Carried {
+            read,
+            added,
+            known,
+            ..Carried::default()
+        };
+        for (carried, expected) in [
+            (
+                carried((0, 300), 0, 0),
+                "[..............................]   0 %  lines 0",
+            ),
+            (
+                carried((150, 300), 5, 7),
+                "[###############...............]  50 %  lines 12",
+            ),
+            (
+                carried((400, 300), 9, 0),
+                "[##############################] 100 %  lines 9",
+            ),
+            (
+                carried((0, 0), 0, 0),
+                "[##############################] 100 %  lines 0",
+            ),
+        ] {
+            assert_eq!(bar(&carried), expected);
+        }
     }
 }
