@@ -412,7 +412,9 @@ async fn a_browser_is_asked_for_no_certificate() {
     let mut web = Client::connect_web(daemon.addr(), KINDS[0], Some(config)).await;
     web.send("CAP LS 302").await;
     let told = web
-        .expect_where("CAP LS", |line| line.contains(" LS "))
+        .expect_where("CAP LS", |line| {
+            line.contains(" LS ") && line.contains("sasl=")
+        })
         .await;
     assert!(
         told.contains("sasl=PLAIN") && !told.contains("EXTERNAL"),
@@ -421,7 +423,9 @@ async fn a_browser_is_asked_for_no_certificate() {
     let mut other = Client::connect_tls(daemon.addr_of(1), Some(&identity)).await;
     other.send("CAP LS 302").await;
     let told = other
-        .expect_where("CAP LS", |line| line.contains(" LS "))
+        .expect_where("CAP LS", |line| {
+            line.contains(" LS ") && line.contains("sasl=")
+        })
         .await;
     assert!(told.contains("EXTERNAL"), "{told}");
 }

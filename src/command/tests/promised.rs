@@ -25,8 +25,16 @@ static PROMISED: &[Promise] = &[
     ("network jump", "n", &[]),
     ("network explain", "n", &[]),
     ("network quote", "n MODE a :+i x", &[]),
-    ("channel create", "#a", &[("network", "n"), ("key", "k"), ("replay", "last"), ("lines", "20")]),
-    ("channel update", "#a", &[("network", "n"), ("key", "k"), ("replay", "none"), ("lines", "0")]),
+    ("channel create", "#a", &[
+        ("network", "n"), ("key", "k"), ("replay", "last"), ("lines", "20"),
+        ("detached", "true"), ("relay-detached", "message"), ("reattach-on", "highlight"), ("detach-after", "1h"), ("detach-on", "none"),
+    ]),
+    ("channel update", "#a", &[
+        ("network", "n"), ("key", "k"), ("replay", "none"), ("lines", "0"),
+        ("detached", "false"), ("relay-detached", "none"), ("reattach-on", "message"), ("detach-after", "0s"), ("detach-on", "highlight"),
+    ]),
+    ("channel attach", "#a", &[("network", "n")]),
+    ("channel detach", "#a", &[("network", "n")]),
     ("channel delete", "#a", &[("network", "n")]),
     ("channel status", "#a", &[("network", "n")]),
     ("history reset", "#a", &[]),
