@@ -174,15 +174,14 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
     let credit = Arc::new(Semaphore::new(CREDIT));
     let ledger = Ledger::default();
-    let (through, missed, unread) = match missed(&running, &client).await {
-        Ok((through, missed)) => (through, missed, String::new()),
+    let missed = match missed(&running, &client).await {
         Err(history::Error::Closed) => return connection.close("The network has stopped").await,
-        Err(error) => {
+        read => read.unwrap_or_else(|error| {
             // It is let in. What it proves would cover what it missed, so that nothing of it may count.
             warn!(%error, user = user.name, network = name, client, "missed lines cannot be read");
             ledger.close();
-            (EntryId::default(), Vec::new(), error.to_string())
-        }
+            Missed::unread(&error)
+        }),
     };
     let newcomer = Newcomer {
         id,
@@ -192,9 +191,9 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         version: login.version,
         nick: login.nick.clone().unwrap_or_default(),
         away: login.away.clone(),
-        missed,
-        through,
-        unread,
+        missed: missed.targets,
+        through: missed.through,
+        unread: missed.unread,
     };
     let arrival = Arrival {
         newcomer,
@@ -202,11 +201,8 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
         credit: Arc::clone(&credit),
     };
     let mailbox = running.mailbox.clone();
-    if mailbox
-        .send(ToNetwork::Attach(Box::new(arrival)))
-        .await
-        .is_err()
-    {
+    let attach = ToNetwork::Attach(Box::new(arrival));
+    if mailbox.send(attach).await.is_err() {
         return;
     }
     connection.put_back(login.early);
@@ -253,11 +249,26 @@ async fn come(user: &User, client: &str) -> Here {
     here
 }
 
-/// What the store knows that a client name may have missed, and up to which line it looked.
-async fn missed(
-    running: &Running,
-    client: &str,
-) -> Result<(EntryId, Vec<MissedTarget>), history::Error> {
+/// What the store knows that a client name may have missed.
+struct Missed {
+    targets: Vec<MissedTarget>,
+    /// Up to which line it looked.
+    through: EntryId,
+    /// Why it could not.
+    unread: String,
+}
+
+impl Missed {
+    fn unread(why: &history::Error) -> Self {
+        Self {
+            targets: Vec::new(),
+            through: EntryId::default(),
+            unread: why.to_string(),
+        }
+    }
+}
+
+async fn missed(running: &Running, client: &str) -> Result<Missed, history::Error> {
     let (answer, answered) = oneshot::channel();
     let question = ToNetwork::Question(client.to_owned(), answer);
     let asked = running.mailbox.send(question).await;
@@ -265,5 +276,9 @@ async fn missed(
     let mut ask = ask.ok_or(history::Error::Closed)?;
     // What is not stored yet, the network still knows by itself.
     ask.through = ask.through.min(*running.log.settled().borrow());
-    Ok((ask.through, running.log.missed(ask).await?))
+    Ok(Missed {
+        through: ask.through,
+        targets: running.log.missed(ask).await?,
+        unread: String::new(),
+    })
 }
