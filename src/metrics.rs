@@ -61,6 +61,8 @@ pub struct Counters {
     pub refused: Tally,
     /// Clients that were sent away.
     pub dismissed: Tally,
+    /// Bytes that wait in the queues of clients.
+    pub client_queues: Depth,
 }
 
 impl Default for Counters {
@@ -72,7 +74,28 @@ impl Default for Counters {
             dials: Tally::of(DIALS),
             refused: Tally::of(REFUSED),
             dismissed: Tally::of(DISMISSED),
+            client_queues: Depth::default(),
         }
+    }
+}
+
+/// How much waits in several queues together.
+#[derive(Debug, Default)]
+pub struct Depth(AtomicU64);
+
+impl Depth {
+    /// One queue held so much, and holds so much now.
+    pub fn moved(&self, before: usize, now: usize) {
+        if now >= before {
+            self.0.fetch_add((now - before) as u64, Ordering::Relaxed);
+        } else {
+            self.0.fetch_sub((before - now) as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// All of it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -2,12 +2,13 @@
 //! await. A network puts things in without waiting; the client's writer takes everything at once.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::history::{EntryId, Ids};
+use crate::metrics::Counters;
 use crate::state::{Ask, Item};
 
 /// Answers a client asked for may be so many times as much as its queue's limit.
@@ -24,6 +25,7 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
     limit: usize,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +37,13 @@ struct Queue {
 }
 
 impl Outbox {
-    /// An empty queue; so many bytes may wait in it.
-    pub fn new(limit: usize) -> Self {
+    /// An empty queue; so many bytes may wait in it. How many do is counted.
+    pub fn new(limit: usize, counters: Arc<Counters>) -> Self {
         Self {
             queue: Mutex::default(),
             filled: Notify::new(),
             limit,
+            counters,
         }
     }
 
@@ -67,7 +70,7 @@ impl Outbox {
         if queue.bytes.saturating_add(run.len()) > self.limit.saturating_mul(ANSWERS) {
             return false;
         }
-        queue.bytes += run.len();
+        self.weigh(&mut queue, |bytes| bytes + run.len());
         match queue.items.back_mut() {
             Some(Item::Bytes {
                 run: last,
@@ -125,7 +128,7 @@ impl Outbox {
             return true;
         }
         queue.closed = matches!(item, Item::Close(_));
-        queue.bytes += weight(&item);
+        self.weigh(&mut queue, |bytes| bytes + weight(&item));
         if !queue.closed && queue.bytes > self.limit.saturating_mul(ANSWERS) {
             return false;
         }
@@ -150,8 +153,21 @@ impl Outbox {
     /// Takes what is there.
     pub fn take_now(&self) -> VecDeque<Item> {
         let mut queue = self.lock();
-        queue.bytes = 0;
+        self.weigh(&mut queue, |_| 0);
         std::mem::take(&mut queue.items)
+    }
+
+    fn weigh(&self, queue: &mut Queue, now: impl FnOnce(usize) -> usize) {
+        let now = now(queue.bytes);
+        self.counters.client_queues.moved(queue.bytes, now);
+        queue.bytes = now;
+    }
+}
+
+/// What nobody takes any more does not wait.
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.take_now();
     }
 }
 
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn runs_and_ranges_grow_at_the_tail_and_order_stays() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Arc::default());
         assert!(outbox.push_bytes(b"a\r\n", None));
         assert!(outbox.push_bytes(b"b\r\n", Some(EntryId(1))));
         outbox.push_stored(ids(2, 2));
@@ -219,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so_and_has_an_end() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Arc::default());
         assert!(!outbox.is_full(0));
         assert!(outbox.push_bytes(&[b'x'; 10], None));
         assert!(outbox.is_full(0));
@@ -230,7 +246,7 @@ mod tests {
 
     #[test]
     fn questions_nobody_reads_the_answers_of_have_an_end() {
-        let outbox = Outbox::new(100);
+        let outbox = Outbox::new(100, Arc::default());
         let ask = || Item::Ask {
             ask: Ask::Command(Secret::new("status".into())),
             label: None,
@@ -241,8 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_all_queues_is_counted_until_it_is_taken_or_nobody_is_there() {
+        let counters = Arc::<Counters>::default();
+        let [one, two] = [(); 2].map(|()| Outbox::new(10, Arc::clone(&counters)));
+        one.push_bytes(b"PING :a\r\n", None);
+        two.push_bytes(b"PING :b\r\n", None);
+        assert_eq!(counters.client_queues.get(), 18);
+        two.push(Item::Close("bye".into()));
+        two.push_bytes(b"nobody reads this", None);
+        one.take_now();
+        assert_eq!(counters.client_queues.get(), 9);
+        drop(two);
+        assert_eq!(counters.client_queues.get(), 0);
+    }
+
+    #[test]
     fn nothing_follows_the_end() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Arc::default());
         outbox.push(Item::Close("bye".into()));
         outbox.push(Item::More);
         outbox.push_stored(ids(1, 1));
@@ -252,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn taking_waits_for_something() {
-        let outbox = std::sync::Arc::new(Outbox::new(10));
+        let outbox = Arc::new(Outbox::new(10, Arc::default()));
         let other = outbox.clone();
         let taken = tokio::spawn(async move { other.take().await });
         tokio::task::yield_now().await;

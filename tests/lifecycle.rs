@@ -414,6 +414,13 @@ async fn it_tells_prometheus_how_it_is_doing() {
                 "{name} in {text}"
             );
         }
+        for name in [
+            "carom_mailbox_messages",
+            "carom_client_queue_bytes",
+            "carom_store_waiting_rows",
+        ] {
+            assert!(series.contains_key(name), "{name} in {text}");
+        }
         let version = format!(
             "carom_build_info{{version=\"{}\"}}",
             env!("CARGO_PKG_VERSION")

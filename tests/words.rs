@@ -461,6 +461,20 @@ async fn users_come_change_and_go() {
     );
     let answer = ask(&mut bob, "certificate add").await;
     assert_eq!(answer, ["you show no certificate: say its fingerprint"]);
+    for (words, expected) in [
+        ("user update -nick bobby", "user bob: changed"),
+        ("user update bob -highlight carom", "user bob: changed"),
+        ("user update apw -nick bobby", "\"user update\" of others"),
+        ("user update -admin true", "only administrators may say"),
+        ("user update bob -max-networks 0", "only administrators may"),
+        ("user update -password hunter4", "only administrators may"),
+    ] {
+        let answer = ask(&mut bob, words).await;
+        assert!(has(&answer, expected), "{words}: {answer:?}");
+    }
+    let dump = daemon.ctl(&["server", "dump"]).await.stdout;
+    assert!(dump.contains("nick = \"bobby\""), "{dump}");
+    assert!(dump.contains("highlights = [\"carom\"]"), "{dump}");
     said(
         "user update bob -admin true -password hunter3",
         0,

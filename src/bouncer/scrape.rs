@@ -120,6 +120,9 @@ impl Scrape {
         }
         let help = "Messages from clients that wait for a network.";
         page.one("mailbox_messages", Kind::Gauge, help, waiting);
+        let help = "Bytes that wait for clients to read what came before.";
+        let queued = self.counters.client_queues.get();
+        page.one("client_queue_bytes", Kind::Gauge, help, queued);
         let help = "Lines of the networks there are that were shown before they were stored.";
         page.one("lines_early", Kind::Gauge, help, early);
         let help = "Lines of the networks there are that were shown and never stored.";

@@ -143,9 +143,9 @@ fn for_admins(a: &mut Arguments) -> Result<Command, ParseError> {
             Command::UserCreate(name, password, options(a)?)
         }
         Verb::UserUpdate if password.is_some() => {
-            Command::UserUpdate(a.required("USER"), password, options(a)?)
+            Command::UserUpdate(a.value("USER"), password, options(a)?)
         }
-        Verb::UserUpdate => Command::UserUpdate(a.required("USER"), None, changes(a)?),
+        Verb::UserUpdate => Command::UserUpdate(a.value("USER"), None, changes(a)?),
         Verb::UserDelete => Command::UserDelete {
             user: a.required("USER"),
             purge: a.has("purge"),

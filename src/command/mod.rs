@@ -146,7 +146,7 @@ pub enum Command {
     /// A new user.
     UserCreate(String, Option<Secret>, Options),
     /// Another password, other options.
-    UserUpdate(String, Option<Secret>, Options),
+    UserUpdate(Option<String>, Option<Secret>, Options),
     /// Deletes a user.
     UserDelete {
         /// Whom.

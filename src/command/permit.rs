@@ -13,6 +13,8 @@ pub enum Whose {
     None,
     /// It may be any of them.
     Several,
+    /// Somebody is named who does not say it himself.
+    Other,
 }
 
 /// The network that is meant.
@@ -32,6 +34,9 @@ pub enum Denied {
     /// The role is not enough.
     #[error("only administrators may say \"{0}\"")]
     Admins(String),
+    /// Others are administrators' business.
+    #[error("only administrators may say \"{0}\" of others; without a name it is about you")]
+    Others(String),
     /// There are no users.
     #[error("there are no users: add one with [[user]] to the configuration, or \"user create\"")]
     NoUsers,
@@ -54,6 +59,8 @@ pub fn permit(request: &Request, role: Role, whose: Whose, which: Which) -> Resu
     }
     match (request.row.subject, whose) {
         (Subject::Nobody, _) | (Subject::Everybody, Whose::One | Whose::Several) => return Ok(()),
+        (_, Whose::Other) if role < Role::Admin => return Err(Denied::Others(words())),
+        (_, Whose::Other) => return Ok(()),
         (_, Whose::None) => return Err(Denied::NoUsers),
         (_, Whose::Several) => return Err(Denied::WhichUser(words())),
         (_, Whose::One) => {}

@@ -325,10 +325,11 @@ pub static ROWS: &[Row] = &[
         about: "", examples: &["user create -username bob -password 'correct horse'"],
     },
     Row {
-        verb: Verb::UserUpdate, words: &["user", "update"], parameters: &[one("USER")], options: &[NEW_PASSWORD, ADMIN, NICK, REALNAME, HIGHLIGHT, MAX_NETWORKS, USER_ENABLED],
-        role: Admin, subject: Subject::Nobody,
-        summary: "changes a user",
-        about: "A user of the configuration file is changed there.", examples: &["user update bob -admin true"],
+        verb: Verb::UserUpdate, words: &["user", "update"], parameters: &[maybe("USER")],
+        options: &[NICK, USERNAME, REALNAME, HIGHLIGHT, for_admins(NEW_PASSWORD), for_admins(ADMIN), for_admins(MAX_NETWORKS), for_admins(USER_ENABLED)],
+        role: User, subject: Subject::User,
+        summary: "changes a user, yourself if none is named",
+        about: "Others are changed by administrators. A user of the configuration file is changed there.", examples: &["user update -highlight carom -highlight bouncer", "user update bob -admin true"],
     },
     Row {
         verb: Verb::UserDelete, words: &["user", "delete"], parameters: &[one("USER")], options: &[own("purge", "", Flag, "at once and for ever")],

@@ -171,7 +171,8 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     let here = come(&user, &client).await;
     user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "attached");
-    let outbox = Arc::new(Outbox::new(shared.limits.client_queue));
+    let counters = Arc::clone(&shared.counters);
+    let outbox = Arc::new(Outbox::new(shared.limits.client_queue, counters));
     let credit = Arc::new(Semaphore::new(CREDIT));
     let ledger = Ledger::default();
     let missed = match missed(&running, &client).await {

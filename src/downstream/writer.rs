@@ -457,7 +457,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (_, half) = Stream::Unix(ours).split();
         let ((running, _inbox), shared) = (running().await, shared());
-        let (outbox, ledger) = (Outbox::new(1024), Ledger::default());
+        let (outbox, ledger) = (Outbox::new(1024, Arc::default()), Ledger::default());
         let caller = Caller::default();
         let mut writer = Writer::new(
             half,

@@ -365,7 +365,7 @@ mod tests {
     fn feeds(clients: u64) -> (Feeds, Vec<Arc<Outbox>>) {
         let mut feeds = Feeds::default();
         let outboxes = (1..=clients).map(|id| {
-            let outbox = Arc::new(Outbox::new(LIMIT));
+            let outbox = Arc::new(Outbox::new(LIMIT, Arc::default()));
             feeds.expect(
                 ClientId(id),
                 Arc::clone(&outbox),
@@ -478,7 +478,7 @@ mod tests {
         let (mut feeds, outboxes) = feeds(2);
         feeds.deliver(&Audience::All, &line("A"), Some(ids(1, 1)));
         feeds.remove(ClientId(2));
-        let late = Arc::new(Outbox::new(LIMIT));
+        let late = Arc::new(Outbox::new(LIMIT, Arc::default()));
         feeds.expect(ClientId(3), Arc::clone(&late), Arc::new(Semaphore::new(1)));
         feeds.deliver(&Audience::All, &line("B"), Some(ids(2, 2)));
         feeds.admit(ClientId(3));

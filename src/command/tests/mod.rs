@@ -139,10 +139,15 @@ fn secrets_are_never_said_again() {
 fn roles_and_networks_decide_what_may_be_said() {
     let judge = |line: &str, role, whose| -> String {
         let request = parse_line(line).unwrap();
+        let whose = match &request.command {
+            Command::UserUpdate(Some(_), ..) => Whose::Other,
+            _ => whose,
+        };
         [Which::None, Which::Down, Which::Up]
             .map(|which| match permit(&request, role, whose, which) {
                 Ok(()) => '+',
                 Err(Denied::Admins(_)) => 'A',
+                Err(Denied::Others(_)) => 'O',
                 Err(Denied::NoUsers) => '0',
                 Err(Denied::WhichUser(_)) => 'U',
                 Err(Denied::WhichNetwork(_)) => 'N',
@@ -194,6 +199,10 @@ fn who_is_refused_is_told_what_to_do() {
     assert_eq!(
         refusal("server dump", Role::User, Whose::One),
         "only administrators may say \"server dump\""
+    );
+    assert_eq!(
+        refusal("user update bob -nick b", Role::User, Whose::Other),
+        "only administrators may say \"user update\" of others; without a name it is about you"
     );
     assert_eq!(
         refusal("network jump", Role::Control, Whose::Several),

@@ -66,6 +66,7 @@ static PROMISED: &[Promise] = &[
     ("user create", "", &[
         ("username", "bob"), ("password", "p"), ("admin", "true"), ("nick", "b"), ("realname", "B"), ("max-networks", "3"), ("enabled", "true"),
     ]),
+    ("user update", "", &[("nick", "b"), ("username", "b"), ("realname", "B"), ("highlight", "word")]),
     ("user update", "bob", &[
         ("password", "p"), ("admin", "false"), ("nick", "b"), ("realname", "B"), ("max-networks", "3"), ("enabled", "false"),
     ]),

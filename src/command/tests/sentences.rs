@@ -75,8 +75,9 @@ fn users_and_server() -> Vec<Sentence> {
         ("trust", None, Command::Trust(None)),
         (&*Box::leak(format!("trust -network oftc sha256:{}", "AB".repeat(32)).into_boxed_str()), Some("oftc"), Command::Trust(Some(pin))),
         ("user create -username bob -password p -admin true", None, Command::UserCreate("bob".into(), Some(secret("p")), options().set("admin", true))),
-        ("user update bob -password p", None, Command::UserUpdate("bob".into(), Some(secret("p")), options())),
-        ("user update bob -nick b", None, Command::UserUpdate("bob".into(), None, options().set("nick", "b"))),
+        ("user update bob -password p", None, Command::UserUpdate(Some("bob".into()), Some(secret("p")), options())),
+        ("user update bob -nick b", None, Command::UserUpdate(Some("bob".into()), None, options().set("nick", "b"))),
+        ("user update -highlight a -highlight b -username u", None, Command::UserUpdate(None, None, options().set("highlights", vec!["a", "b"]).set("username", "u"))),
         ("user delete bob", None, Command::UserDelete { user: "bob".into(), purge: false }),
         ("user delete bob -purge", None, Command::UserDelete { user: "bob".into(), purge: true }),
         ("user restore bob", None, Command::UserRestore("bob".into())),
@@ -171,7 +172,7 @@ pub(super) fn of_bip() -> Vec<(&'static str, Option<String>, Command)> {
 }
 
 /// Command x role x network: who is let through, and who is told what. `A`: only administrators, `U`: which user,
-/// `N`: which network, `D`: not connected, `+`: allowed. Columns: what is said, user, administrator, control
+/// `N`: which network, `D`: not connected, `O`: not of others, `+`: allowed. Columns: what is said, user, administrator, control
 /// socket with one user, and with several; in each, without a network, with one that is down, and with one that is up.
 pub(super) static PERMISSIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("help", "+++", "+++", "+++", "+++"),
@@ -210,7 +211,12 @@ pub(super) static PERMISSIONS: &[(&str, &str, &str, &str, &str)] = &[
     ("sasl status", "N++", "N++", "N++", "UUU"),
     ("trust", "N++", "N++", "N++", "UUU"),
     ("user create -username a", "AAA", "+++", "+++", "+++"),
-    ("user update a -nick b", "AAA", "+++", "+++", "+++"),
+    ("user update a -nick b", "OOO", "+++", "+++", "+++"),
+    ("user update -nick b -username b -realname b -highlight b", "+++", "+++", "+++", "UUU"),
+    ("user update -password b", "AAA", "+++", "+++", "UUU"),
+    ("user update -admin true", "AAA", "+++", "+++", "UUU"),
+    ("user update -max-networks 0", "AAA", "+++", "+++", "UUU"),
+    ("user update -enabled true", "AAA", "+++", "+++", "UUU"),
     ("user delete a", "AAA", "+++", "+++", "+++"),
     ("user restore a", "AAA", "+++", "+++", "+++"),
     ("user status", "AAA", "+++", "+++", "+++"),

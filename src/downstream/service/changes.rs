@@ -156,11 +156,11 @@ fn channel_changes(scope: &Scope<'_>, command: Command) -> Result<Vec<(Change, S
                 done,
             )
         }
-        command => user_changes(command),
+        command => user_changes(scope, command),
     }
 }
 
-fn user_changes(command: Command) -> Result<Vec<(Change, String)>, Refused> {
+fn user_changes(scope: &Scope<'_>, command: Command) -> Result<Vec<(Change, String)>, Refused> {
     let mut changes = Vec::new();
     match command {
         Command::UserCreate(name, password, options) => {
@@ -174,7 +174,11 @@ fn user_changes(command: Command) -> Result<Vec<(Change, String)>, Refused> {
                 done,
             ));
         }
-        Command::UserUpdate(name, password, options) => {
+        Command::UserUpdate(named, password, options) => {
+            let name = match named {
+                Some(name) => name,
+                None => scope.user()?.name.clone(),
+            };
             if let Some(new) = password {
                 let (user, old) = (name.clone(), None);
                 let done = format!("the password of {name} is changed");

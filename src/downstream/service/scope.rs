@@ -60,7 +60,7 @@ impl<'a> Scope<'a> {
             directory,
         };
         scope.network = scope.find_network(request)?;
-        let (whose, which) = (scope.whose(), scope.which());
+        let (whose, which) = (scope.whose(request), scope.which());
         permit(request, caller.role(), whose, which)?;
         if request.row.subject == Subject::Everybody {
             scope.check_named()?;
@@ -102,7 +102,14 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn whose(&self) -> Whose {
+    fn whose(&self, request: &Request) -> Whose {
+        if let Command::UserUpdate(Some(named), ..) = &request.command {
+            let own = self.caller.user.as_ref();
+            return match own.is_some_and(|own| own.name == *named) {
+                true => Whose::One,
+                false => Whose::Other,
+            };
+        }
         match (&self.user, self.directory.users().next()) {
             (Some(_), _) => Whose::One,
             (None, None) => Whose::None,
