@@ -115,6 +115,46 @@ async fn a_refused_certificate_is_told_and_can_be_pinned() {
 }
 
 #[tokio::test]
+async fn status_tells_how_a_network_is_reached() {
+    let ircd = MockIrcd::start_tls(Script::default()).await;
+    let clear = MockIrcd::start_v4(Script::default()).await;
+    let daemon = Daemon::start(&config("")).await;
+    let admin = Administrator::of(&daemon);
+    for (name, ircd, verify) in [("net", &ircd, "none"), ("old", &clear, "ca")] {
+        let url = ircd.url().replace("irc://", "irc+insecure://");
+        let create = ["network", "create", "-name", name, "-addr", &url];
+        admin
+            .does(&[&create[..], &["-verify", verify]].concat())
+            .await;
+    }
+    let _links = (registered(&ircd).await, registered(&clear).await);
+    for (name, ircd, family, protection) in [
+        ("net", &ircd, "IPv6", "TLS 1.3"),
+        ("old", &clear, "IPv4", "clear text"),
+    ] {
+        let connected = format!("{name}: connected to");
+        let short = daemon.tells(&["status"], &connected).await;
+        assert!(short.contains(protection), "{short}");
+        let told = admin.does(&["network", "status", name]).await.lines;
+        let told: Vec<Vec<&str>> = told
+            .iter()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let is_told = |key: &str, value: &str| {
+            let found = told.iter().find(|line| line.first() == Some(&key));
+            let found = found.unwrap_or_else(|| panic!("no {key} in {told:?}"));
+            assert!(found[1..].join(" ").starts_with(value), "{found:?}");
+        };
+        is_told("family", family);
+        is_told("protection", protection);
+        is_told("address", &ircd.addr().to_string());
+        for key in ["lag", "connected", "next"] {
+            is_told(key, "");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_may_have_a_key_of_each_kind() {
     let ircd = MockIrcd::start_tls(Script::default()).await;
     let daemon = Daemon::start(&config("")).await;
