@@ -274,6 +274,35 @@ async fn told(daemon: &Daemon, pass: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_hash_of_another_bouncer_serves_and_the_one_to_put_there_is_told() {
+    // "hunter2", as bip and ZNC hash it.
+    let hashes = [
+        "0453f401c7fee71e1ed7fc5ddf2ac9619ebca242",
+        "sha256#9f1b9552f5219401a95e6639e821979ad323b8bcb3751df097163d924efc711b#Jq,-:Vu)!I?.h8ep8?Xx#",
+    ];
+    for old in hashes {
+        let users = format!("[[user]]\nname = \"apw\"\npassword = \"{old}\"\n");
+        let mut daemon = Daemon::start(&both_families(&users)).await;
+        daemon.login("apw:hunter2").await;
+        let told = daemon
+            .logged("the password's hash is of an older kind")
+            .await;
+        assert!(!told.contains("hunter2"), "{told}");
+        let (_, new) = told.split_once("put in line 7: password = \"").unwrap();
+        let (new, _) = new.split_once('"').unwrap();
+        daemon.configure(&both_families(&users.replace(old, new)));
+        let reloaded = daemon.ctl(&["server", "reload"]).await;
+        assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+        daemon.login("apw:hunter2").await;
+        // What follows in the log would follow a second warning.
+        daemon.stop().await;
+        let times = daemon.log();
+        let times = times.iter().filter(|line| line.contains("older kind"));
+        assert_eq!(times.count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_login_tells_nothing_about_what_was_wrong() {
     let limits = "\n[limits]\nlogin_failures = { burst = 0, every = \"1s\" }\n";
     let daemon = Daemon::start(&both_families(

@@ -353,6 +353,7 @@ async fn programs_get_json() {
     assert_eq!(status["rows"][0]["network"], "net");
     assert_eq!(status["rows"][0]["state"], "connected");
     assert_eq!(status["rows"][0]["user"], "apw");
+    assert_eq!(status["rows"][0]["family"], "IPv6");
     let ended =
         support::daemon::carom(daemon.path("").as_path(), &["ctl", "--json", "nonsense"]).await;
     assert_eq!(ended.code, Some(64));

@@ -335,13 +335,27 @@ pub(super) fn narrow(words: &[String]) -> Result<(Vec<&'static Row>, usize), Par
             },
             Mistake::Unknown(nearest) => ParseError::Unknown {
                 said: joined(&rows, depth, word),
-                nearest: nearest.map(|nearest| joined(&rows, depth, &nearest)),
+                nearest: match nearest {
+                    Some(nearest) => Some(joined(&rows, depth, &nearest)),
+                    None => with_a_first_word(word).filter(|_| depth == 0),
+                },
             },
         })?;
         rows.retain(|row| row.words.get(depth) == Some(&chosen.as_str()));
         depth += 1;
     }
     Ok((rows, depth))
+}
+
+/// The only command that has this word in second place, whose first one was perhaps forgotten.
+fn with_a_first_word(word: &str) -> Option<String> {
+    let is_second = |row: &&Row| {
+        let second = row.words.get(1);
+        second.is_some_and(|second| second.eq_ignore_ascii_case(word))
+    };
+    let mut rows = ROWS.iter().filter(is_second);
+    let only = rows.next().filter(|_| rows.next().is_none())?;
+    Some(only.words.join(" "))
 }
 
 fn so_far(rows: &[&'static Row], depth: usize) -> String {

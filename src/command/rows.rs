@@ -315,7 +315,7 @@ pub static ROWS: &[Row] = &[
         verb: Verb::Trust, words: &["trust"], parameters: &[maybe("FINGERPRINT")], options: &[ON_NETWORK],
         role: User, subject: Subject::Network,
         summary: "shows the server's certificate that was refused last and why, or takes one from now on",
-        about: "With a fingerprint it is pinned: whatever else there is to say of that certificate, it is taken, and no other. Compare it with what the network publishes first.", examples: &["trust -network oftc", "trust -network oftc sha256:0123..."],
+        about: "With a fingerprint it is pinned, beside those that are pinned already: whatever else there is to say of these certificates, they are taken, and no others. Compare it with what the network publishes first.", examples: &["trust -network oftc", "trust -network oftc sha256:0123..."],
     },
     Row {
         verb: Verb::UserCreate, words: &["user", "create"], parameters: &[],

@@ -86,8 +86,14 @@ async fn a_refused_certificate_is_told_and_can_be_pinned() {
     admin.does(&["trust", "-network", "net", &print]).await;
     let mut link = in_time("a connection that is taken", taken(&ircd)).await;
     link.registered().await;
+    // The next one may be pinned before the server shows it, and either is taken.
+    let next = format!("sha256:{}", "ab".repeat(32));
+    admin.does(&["trust", "-network", "net", &next]).await;
+    let mut link = in_time("a connection that is taken", taken(&ircd)).await;
+    link.registered().await;
     let dump = admin.dump().await;
-    assert!(dump.contains(&print), "{dump}");
+    let pins = format!("pins = [\"{print}\", \"{next}\"], verify = \"pin\"");
+    assert!(dump.contains(&pins), "{dump}");
     let ask = ["trust", "-network", "net"];
     daemon.tells(&ask, "no certificate is refused").await;
     // As users of bip say it, without the fingerprint that they were shown.

@@ -125,6 +125,7 @@ fn values(user: &User, network: &NetworkHandle, status: Option<&NetworkStatus>) 
         }
         LinkStatus::Connected { via, since } => {
             put("via", via.clone().into());
+            put("family", status.family.clone().into());
             put("since", text::exact(*since).into());
             "connected"
         }
