@@ -343,6 +343,31 @@ async fn asked(addr: &str, request: &str) -> String {
     answer
 }
 
+/// The values of a page of metrics by name; each has a type, and is there once.
+fn series(text: &str) -> BTreeMap<&str, f64> {
+    let mut series = BTreeMap::new();
+    let mut kinds = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(kinds.insert(name, kind).is_none(), "{line} is there twice");
+        } else if !line.starts_with("# HELP carom_") {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let family = name.split('{').next().unwrap();
+            let kind = kinds
+                .get(family)
+                .unwrap_or_else(|| panic!("{line} has no type"));
+            assert_eq!(*kind == "counter", family.ends_with("_total"), "{line}");
+            let value: f64 = value.parse().unwrap();
+            assert!(
+                series.insert(name, value).is_none(),
+                "{line} is there twice"
+            );
+        }
+    }
+    series
+}
+
 #[tokio::test]
 async fn it_tells_prometheus_how_it_is_doing() {
     let ircd = MockIrcd::start(Script::default()).await;
@@ -369,25 +394,14 @@ async fn it_tells_prometheus_how_it_is_doing() {
         let (head, text) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains("text/plain; version=0.0.4"), "{head}");
-        let mut series = BTreeMap::new();
-        let mut kinds = BTreeMap::new();
-        for line in text.lines() {
-            if let Some(kind) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = kind.split_once(' ').unwrap();
-                assert!(kinds.insert(name, kind).is_none(), "{line} is there twice");
-            } else if !line.starts_with("# HELP carom_") {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                let family = name.split('{').next().unwrap();
-                let kind = kinds
-                    .get(family)
-                    .unwrap_or_else(|| panic!("{line} has no type"));
-                assert_eq!(*kind == "counter", family.ends_with("_total"), "{line}");
-                let value: f64 = value.parse().unwrap();
-                assert!(
-                    series.insert(name, value).is_none(),
-                    "{line} is there twice"
-                );
-            }
+        let series = series(text);
+        for queue in [
+            "mailbox_messages",
+            "client_queue_bytes",
+            "store_waiting_rows",
+        ] {
+            let name = format!("carom_{queue}");
+            assert!(series.contains_key(name.as_str()), "{name} in {text}");
         }
         for (name, value) in [
             ("carom_users", 1.0),
@@ -413,13 +427,6 @@ async fn it_tells_prometheus_how_it_is_doing() {
                 series.get(name).is_some_and(|value| *value > 0.0),
                 "{name} in {text}"
             );
-        }
-        for name in [
-            "carom_mailbox_messages",
-            "carom_client_queue_bytes",
-            "carom_store_waiting_rows",
-        ] {
-            assert!(series.contains_key(name), "{name} in {text}");
         }
         let version = format!(
             "carom_build_info{{version=\"{}\"}}",
