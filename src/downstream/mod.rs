@@ -171,8 +171,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     let here = come(&user, &client).await;
     user.seen.note(crate::clock().time);
     info!(user = user.name, network = name, client, %peer, "attached");
-    let counters = Arc::clone(&shared.counters);
-    let outbox = Arc::new(Outbox::new(shared.limits.client_queue, counters));
+    let outbox = outbox(shared);
     let credit = Arc::new(Semaphore::new(CREDIT));
     let ledger = Ledger::default();
     let missed = match missed(&running, &client).await {
@@ -234,6 +233,12 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     info!(user = user.name, network = name, client, %peer, "detached");
     // A network that is gone needs no farewell.
     _ = mailbox.send(ToNetwork::Detach(id, proof)).await;
+}
+
+/// The queue of a client, counted among all.
+fn outbox(shared: &Shared) -> Arc<Outbox> {
+    let counters = Arc::clone(&shared.counters);
+    Arc::new(Outbox::new(shared.limits.client_queue, counters))
 }
 
 /// A client of this name comes. Names for which there is no room any more are forgotten by all networks.
