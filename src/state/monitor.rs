@@ -356,13 +356,13 @@ impl Network {
         self.monitor_refused(&refused, limit.unwrap_or(0), turn);
     }
 
-    /// Shows a change of somebody. Of people who share no channel with us only those clients hear that
-    /// list them.
+    /// Shows a change of somebody. Of people whom clients are shown in no channel only those hear that list them.
     pub(super) fn pass_on_about(&mut self, received: &Received<'_>, turn: &mut Turn) {
         self.note_change(&received.line);
         let nick = received.line.nick();
         let extended = !self.caps_of_link().intersection(EXTENDED).is_empty();
-        if !extended || self.is_me(nick) || self.shares_channel(nick) {
+        let is_strange = !extended && !self.shares_channel(nick);
+        if is_strange || self.is_me(nick) || self.is_seen(nick) {
             return self.pass_on(received, Audience::All, turn);
         }
         let name = self.name(nick);

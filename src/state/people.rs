@@ -226,6 +226,14 @@ impl Network {
         channels.any(|channel| channel.members.contains_key(&nick))
     }
 
+    /// Whether clients are shown this nick in a channel.
+    pub(super) fn is_seen(&self, nick: &[u8]) -> bool {
+        let nick = self.name(nick);
+        let channels = self.link().into_iter().flat_map(|l| &l.channels);
+        let mut with = channels.filter(|(_, channel)| channel.members.contains_key(&nick));
+        with.any(|(channel, _)| !self.is_detached(channel))
+    }
+
     /// JOIN, with account and real name where extended-join is on. Who is away is told right behind it.
     pub(super) fn met(&mut self, line: &Line<'_>) {
         if self.clients.is_empty() {
