@@ -231,6 +231,16 @@ fn history_is_kept_by_age_and_size() {
 }
 
 #[test]
+fn a_user_says_whether_own_messages_are_shown_as_they_stand() {
+    let config = valid("own_messages.toml");
+    let [apw, bob] = &config.users[..] else {
+        panic!("two users")
+    };
+    assert!(!apw.own_messages && !apw.networks[0].own_messages);
+    assert!(bob.own_messages);
+}
+
+#[test]
 fn channels_say_when_they_are_detached() {
     let config = valid("detaching.toml");
     let apw = &config.users[0];

@@ -74,6 +74,7 @@ const REATTACH_ON: Opt = key("reattach-on", "WHICH", Text, "reattach_on", "what 
 const DETACH_AFTER: Opt = key("detach-after", "TIME", Text, "detach_after", "the channel is detached after so long a silence: 12h; 0: never");
 const DETACH_ON: Opt = key("detach-on", "WHICH", Text, "detach_on", "what breaks that silence: message (the default), highlight or none");
 const HIGHLIGHT: Opt = key("highlight", "WORD", List, "highlights", "a word that is meant for the user, beside the nick; may be repeated");
+const OWN_MESSAGES: Opt = key("own-messages", "BOOL", Bool, "own_messages", "whether clients that know no own messages are sent the user's private ones as they stand");
 const AFTER: Opt = own("after", "TIME", Text, "later than this: 2026-11-22, 2026-11-22T08:00:00Z, or 2h for two hours ago");
 const BEFORE: Opt = own("before", "TIME", Text, "earlier than this");
 const USER_PASSWORD: Opt = hidden(own("password", "PASSWORD", Text, "the password; without it one is made and told"));
@@ -319,14 +320,14 @@ pub static ROWS: &[Row] = &[
     },
     Row {
         verb: Verb::UserCreate, words: &["user", "create"], parameters: &[],
-        options: &[required(own("username", "USER", Text, "the name to log in with")), USER_PASSWORD, ADMIN, NICK, REALNAME, HIGHLIGHT, MAX_NETWORKS, USER_ENABLED],
+        options: &[required(own("username", "USER", Text, "the name to log in with")), USER_PASSWORD, ADMIN, NICK, REALNAME, HIGHLIGHT, OWN_MESSAGES, MAX_NETWORKS, USER_ENABLED],
         role: Admin, subject: Subject::Nobody,
         summary: "makes a user",
         about: "", examples: &["user create -username bob -password 'correct horse'"],
     },
     Row {
         verb: Verb::UserUpdate, words: &["user", "update"], parameters: &[maybe("USER")],
-        options: &[NICK, USERNAME, REALNAME, HIGHLIGHT, for_admins(NEW_PASSWORD), for_admins(ADMIN), for_admins(MAX_NETWORKS), for_admins(USER_ENABLED)],
+        options: &[NICK, USERNAME, REALNAME, HIGHLIGHT, OWN_MESSAGES, for_admins(NEW_PASSWORD), for_admins(ADMIN), for_admins(MAX_NETWORKS), for_admins(USER_ENABLED)],
         role: User, subject: Subject::User,
         summary: "changes a user, yourself if none is named",
         about: "Others are changed by administrators. A user of the configuration file is changed there.", examples: &["user update -highlight carom -highlight bouncer", "user update bob -admin true"],

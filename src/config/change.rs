@@ -10,7 +10,14 @@ use super::{Config, Finding, Findings, Level, Network, Pin, User, toml_text};
 use crate::wire::Timestamp;
 
 /// What a user may change of himself.
-const OWN_OPTIONS: [&str; 5] = ["nick", "username", "realname", "history", "highlights"];
+const OWN_OPTIONS: [&str; 6] = [
+    "nick",
+    "username",
+    "realname",
+    "history",
+    "highlights",
+    "own_messages",
+];
 /// What decides where a network leads.
 const WHERE: [&str; 2] = ["servers", "proxy"];
 /// Keys, on any level, under which files of the host are named.

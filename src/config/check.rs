@@ -338,6 +338,7 @@ pub(super) fn network(
         realname: user.realname.clone(),
         history: user.history.clone(),
         highlights: user.highlights.clone(),
+        own_messages: user.own_messages,
         max_channels: limits.channels_per_network,
         ..Network::default()
     };

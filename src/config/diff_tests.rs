@@ -58,6 +58,7 @@ const MATRIX: &[(&str, &str, &[&str])] = &[
     ("name = \"#a\"\n", "name = \"#a\"\ndetached = true\n", &["network apw/one: channel"]),
     ("name = \"#a\"\n", "name = \"#a\"\ndetach_after = \"2h\"\nreattach_on = \"highlight\"\n", &["network apw/one: channel"]),
     ("nick = \"apw\"\n", "nick = \"apw\"\nhighlights = [\"carom\"]\n", &["user apw: highlights"]),
+    ("nick = \"apw\"\n", "nick = \"apw\"\nown_messages = false\n", &["user apw: own_messages"]),
     ("name = \"bnc.test\"", "name = \"other.test\"", &["changes: server.name"]),
     ("[::1]:7000", "[::1]:7001", &["changes: server.listen"]),
     ("lines = 10", "lines = 20", &["changes: history.lines", "user apw: history", "user bob: history", "network apw/one: history, channel", "network apw/two: history"]),

@@ -269,6 +269,7 @@ pub(super) fn user(user: &User, secrets: Secrets) -> Entries {
         ("username", text(&user.username)),
         ("realname", text(&user.realname)),
         ("highlights", list(&user.highlights)),
+        ("own_messages", user.own_messages.into()),
         ("history", inline(history(&user.history))),
     ]);
     entries

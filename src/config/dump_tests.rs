@@ -301,8 +301,10 @@ fn configs() -> impl Strategy<Value = Config> {
                     nick: "apw".into(),
                     username: "apw".into(),
                     history: rules,
+                    own_messages: !admin,
                     networks: vec![Network {
                         highlights: highlights.clone(),
+                        own_messages: !admin,
                         ..network
                     }],
                     highlights,

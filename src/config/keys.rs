@@ -241,6 +241,7 @@ pub(super) static USER: &[Key<check::UserDraft>] = &[
     key("username", |draft, v, r| check::username(v, r, &mut draft.user.username)),
     key("realname", |draft, v, r| check::free_text(v, r, 150, &mut draft.user.realname)),
     key("highlights", detaching::highlights),
+    key("own_messages", |draft, v, r| r.flag(v, &mut draft.user.own_messages)),
     key("history", |draft, v, r| r.table(v, HISTORY, &mut draft.user.history)),
     key("network", check::networks),
 ];

@@ -240,6 +240,8 @@ pub struct User {
     pub realname: String,
     /// Words that are meant for him, beside his nick.
     pub highlights: Vec<String>,
+    /// Whether what he writes to people is shown as it stands to clients that know no lines of their own; else in words.
+    pub own_messages: bool,
     /// What networks begin with.
     pub history: HistoryRules,
 }
@@ -260,6 +262,7 @@ impl Default for User {
             username: String::new(),
             realname: String::new(),
             highlights: Vec::new(),
+            own_messages: true,
             history: HistoryRules::default(),
         }
     }
@@ -326,6 +329,8 @@ pub struct Network {
     pub history: HistoryRules,
     /// The user's.
     pub highlights: Vec<String>,
+    /// The user's.
+    pub own_messages: bool,
     /// Declared channels.
     pub channels: Vec<Channel>,
     /// `[limits] channels_per_network`, here because the network's task holds to it.
@@ -363,6 +368,7 @@ impl Default for Network {
             },
             history: HistoryRules::default(),
             highlights: Vec::new(),
+            own_messages: true,
             channels: Vec::new(),
             max_channels: Limits::default().channels_per_network,
         }

@@ -73,9 +73,7 @@ mod tests {
 
     fn labelled(answer: &str) -> String {
         let caps = [Cap::Batch, Cap::LabeledResponse];
-        let view = View {
-            caps: caps.into_iter().collect::<CapSet>(),
-        };
+        let view = View::of(caps.into_iter().collect::<CapSet>());
         let mut out = Vec::new();
         let label = Bytes::from_static(b"x");
         write(answer.as_bytes(), &label, "a1", "bnc", view, &mut out);

@@ -17,7 +17,7 @@ use super::metadata::Keys;
 use super::multiline::Draft;
 use super::positions::{Covered, Proof};
 use super::status::ClientStatus;
-use super::turn::{Action, ClientId, Renamed, Ticks, Turn, View};
+use super::turn::{Action, ClientId, Renamed, Ticks, Turn};
 
 /// A client that has logged in and wants to attach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,8 @@ pub(super) struct Attached {
     own_sasl: bool,
     /// Why its user is away.
     pub(super) away: Option<Reason>,
+    /// What its user writes to people is shown as it stands.
+    pub(super) own_messages: bool,
 }
 
 /// Targets to be introduced, in order. Emptiness is asked for each line, membership only when not empty.
@@ -139,6 +141,7 @@ impl Attached {
             draft: None,
             absent: newcomer.away.as_deref() == Some(b"*"),
             away: None,
+            own_messages: true,
         }
     }
 
@@ -154,10 +157,6 @@ impl Attached {
     /// Whether its being attached says that the user is there.
     pub(super) fn counts_for_presence(&self) -> bool {
         !self.absent
-    }
-
-    pub(super) fn view(&self) -> View {
-        View { caps: self.caps }
     }
 
     pub(super) fn status(&self, id: ClientId) -> ClientStatus {
@@ -242,7 +241,8 @@ impl Network {
         }
         let unread = newcomer.unread.clone();
         let (id, away) = (newcomer.id, newcomer.away.clone());
-        let client = Attached::new(newcomer, head, turn);
+        let mut client = Attached::new(newcomer, head, turn);
+        client.own_messages = self.settings.network.own_messages;
         turn.push(Action::Admit(id));
         turn.push(Action::View(id, client.view()));
         self.clients.insert(id, client);

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use crate::wire::{Cap, Line, LineBuilder, Tags, tags};
 
 use super::forms::{self, Dress};
+use super::own_talks;
+use super::record;
 use super::turn::{Shown, View};
 
 /// The tag with the other lines.
@@ -87,7 +89,8 @@ pub(super) fn encode(shown: &Shown, view: View, dress: Dress<'_>, out: &mut Vec<
         text: line.param(1).unwrap_or_default().to_vec(),
     };
     let pieces = std::iter::once(first).chain(others);
-    if view.caps.has(Cap::Multiline) && view.caps.has(Cap::Batch) {
+    let batched = view.caps.has(Cap::Multiline) && view.caps.has(Cap::Batch);
+    if batched && !own_talks::is_for_words(shown, view) {
         write_batch(shown, &line, pieces, view, dress, out);
     } else {
         write_lines(shown, &line, pieces, view, dress, out);
@@ -164,7 +167,7 @@ fn write_lines(
 ) {
     let mut rest = Shown {
         msgid: None,
-        tags: account_of(&shown.tags),
+        tags: of_each(&shown.tags),
         ..shown.clone()
     };
     let mut first = true;
@@ -187,11 +190,15 @@ fn write_lines(
     }
 }
 
-fn account_of(stored: &[u8]) -> Bytes {
-    let account = Tags::new(stored).find(|(key, _)| *key == b"account");
-    account.map_or_else(Bytes::new, |(key, value)| {
-        [key, b"=", value].concat().into()
-    })
+/// The tags that each of the lines has: whose they are.
+fn of_each(stored: &[u8]) -> Bytes {
+    let mut kept = Vec::new();
+    for (key, value) in Tags::new(stored) {
+        if key == b"account" || key == own_talks::OWN {
+            record::push_tag(&mut kept, key, value);
+        }
+    }
+    kept.into()
 }
 
 #[cfg(test)]
@@ -219,9 +226,7 @@ mod tests {
                 &pieces[0].text,
             ),
         };
-        let view = View {
-            caps: caps.iter().copied().collect::<CapSet>(),
-        };
+        let view = View::of(caps.iter().copied().collect::<CapSet>());
         let mut out = Vec::new();
         forms::encode(&shown, view, dress, &mut out);
         String::from_utf8(out).unwrap()

@@ -14,6 +14,7 @@ impl Network {
     pub fn configure(&mut self, settings: Settings, turn: &mut Turn) {
         let old = std::mem::replace(&mut self.settings, settings).network;
         self.pace();
+        self.configure_own_talks(turn);
         self.configure_nick(&old, turn);
         self.configure_channels(&old, turn);
         self.configure_link(&old, turn);

@@ -71,6 +71,13 @@ fn cut(text: &[u8], room: usize) -> usize {
         .unwrap_or(room)
 }
 
+/// The text of an ACTION.
+pub(super) fn action(text: &[u8]) -> Option<&[u8]> {
+    let text = text.strip_prefix(b"\x01ACTION")?;
+    let text = text.strip_suffix(b"\x01").unwrap_or(text);
+    Some(text.strip_prefix(b" ").unwrap_or(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

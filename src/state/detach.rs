@@ -337,7 +337,7 @@ impl Network {
             };
             let head = [what, channel.as_bytes(), b": "].concat();
             let who = line.nick();
-            let (who, text) = match action(text) {
+            let (who, text) = match ctcp::action(text) {
                 Some(text) => ([b"* ", who, b" "].concat(), text),
                 None if line.is(b"NOTICE") => ([b"-", who, b"- "].concat(), text),
                 None => ([b"<", who, b"> "].concat(), text),
@@ -480,11 +480,4 @@ fn detaching_in(network: &config::Network, channel: &Name) -> Detaching {
     let mut channels = network.channels.iter();
     let declared = channels.find(|c| channel.is(c.name.as_bytes()));
     declared.map(|c| c.detaching).unwrap_or_default()
-}
-
-/// The text of an ACTION.
-fn action(text: &[u8]) -> Option<&[u8]> {
-    let text = text.strip_prefix(b"\x01ACTION")?;
-    let text = text.strip_suffix(b"\x01").unwrap_or(text);
-    Some(text.strip_prefix(b" ").unwrap_or(text))
 }

@@ -4,7 +4,7 @@
 use crate::wire::{Cap, Line, Tags};
 
 use super::turn::{Shown, View};
-use super::{compound, feature, record};
+use super::{compound, feature, own_talks, record};
 
 /// All tags of a line take so much at most, with `@` and the space behind them.
 const MAX_TAGS: usize = 8191;
@@ -36,6 +36,11 @@ pub(super) fn encode_one(shown: &Shown, view: View, dress: Dress<'_>, out: &mut 
     let start = out.len();
     write_tags(shown, &line, view, dress, out);
     let body = out.len();
+    let words = own_talks::is_for_words(shown, view).then(|| own_talks::in_words(&line));
+    let line = match words.as_deref().map(Line::parse) {
+        Some(Ok(told)) => told,
+        _ => line,
+    };
     match feature::form(line.command(), view) {
         Some(form) => (form.write)(&line, view, out),
         None if dress.stamp.is_empty() => out.extend_from_slice(line.raw()),
@@ -74,7 +79,7 @@ fn write_tags(shown: &Shown, line: &Line<'_>, view: View, dress: Dress<'_>, out:
     for (key, value) in Tags::new(&shown.tags) {
         let wanted = match key {
             b"account" => view.caps.has(Cap::AccountTag),
-            compound::LINES | record::BY => false,
+            compound::LINES | record::BY | own_talks::OWN => false,
             compound::JOINED => view.caps.has(Cap::Multiline),
             _ => view.caps.has(Cap::MessageTags),
         };
@@ -137,9 +142,7 @@ mod tests {
             tags: Bytes::copy_from_slice(tags.as_bytes()),
             line: Bytes::copy_from_slice(line.as_bytes()),
         };
-        let view = View {
-            caps: caps.iter().copied().collect::<CapSet>(),
-        };
+        let view = View::of(caps.iter().copied().collect::<CapSet>());
         let mut out = Vec::new();
         encode(
             &shown,

@@ -41,6 +41,7 @@ mod networks;
 mod nicks;
 pub mod orders;
 mod outgoing;
+mod own_talks;
 mod pending;
 mod people;
 mod playback;

@@ -12,6 +12,7 @@ use crate::wire::{Line, Name, Tags, Timestamp};
 use super::Network;
 use super::compound::LINES;
 use super::feature::Received;
+use super::own_talks::OWN;
 use super::turn::{Action, Audience, ClientId, Now, Shown, Turn};
 
 /// At most so many targets are remembered; beyond that the older half is forgotten.
@@ -160,7 +161,7 @@ pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
             b"msgid" if value.len() <= MAX_MSGID && !value.is_empty() => {
                 shown.msgid = Some(crate::wire::tags::unescape(value).into_owned().into());
             }
-            b"msgid" | b"batch" | b"label" | LINES | BY => {}
+            b"msgid" | b"batch" | b"label" | LINES | BY | OWN => {}
             // A value that is not UTF-8 would end the connection of a strict client.
             _ if std::str::from_utf8(value).is_err() => {}
             _ => push_tag(&mut kept, key, value),
@@ -173,7 +174,7 @@ pub(super) fn shown(received: &Received<'_>, now: Now) -> Shown {
     shown
 }
 
-fn push_tag(tags: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+pub(super) fn push_tag(tags: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     if !tags.is_empty() {
         tags.push(b';');
     }
@@ -280,6 +281,13 @@ impl Network {
         turn: &mut Turn,
     ) -> Ids {
         let first = self.next;
+        if kind == Kind::Message
+            && !targets
+                .iter()
+                .any(|t| self.isupport().is_channel(t.as_bytes()))
+        {
+            self.mark_own_talk(&mut line);
+        }
         for target in targets {
             line.time = line.time.max(self.recent.earliest(target));
         }

@@ -80,6 +80,18 @@ pub struct Worn {
 pub struct View {
     /// The capabilities it has enabled.
     pub caps: CapSet,
+    /// What its user writes to people is told in words.
+    pub own_in_words: bool,
+}
+
+impl View {
+    /// Of a client with these capabilities.
+    pub fn of(caps: CapSet) -> Self {
+        Self {
+            caps,
+            own_in_words: false,
+        }
+    }
 }
 
 /// Which clients of the network get a line.

@@ -415,9 +415,7 @@ mod tests {
     fn each_client_has_its_own_form_from_its_change_on() {
         let (mut feeds, outboxes) = feeds(2);
         feeds.deliver(&Audience::All, &line("A"), Some(ids(1, 1)));
-        let view = View {
-            caps: [Cap::ServerTime].into_iter().collect(),
-        };
+        let view = View::of([Cap::ServerTime].into_iter().collect());
         feeds.view(ClientId(2), view);
         feeds.deliver(&Audience::All, &line("B"), Some(ids(2, 2)));
         feeds.flush();
@@ -447,9 +445,7 @@ mod tests {
     #[test]
     fn lines_of_a_batch_keep_it_when_they_are_found_in_the_log() {
         let (mut feeds, outboxes) = feeds(2);
-        let view = View {
-            caps: [Cap::Batch].into_iter().collect(),
-        };
+        let view = View::of([Cap::Batch].into_iter().collect());
         feeds.view(ClientId(1), view);
         let both = [ClientId(1), ClientId(2)];
         let (one, two) = (Bytes::from_static(b"up1"), Bytes::from_static(b"up2"));

@@ -93,6 +93,7 @@ fn set(settings: &mut Settings, key: &str, value: &str) {
         "client_certificate" => network.client_certificate = Some(value.into()),
         "reconnect" => network.dial.reconnect = units::duration(value).expect("a duration"),
         "enabled" => network.enabled = value == "true",
+        "own_messages" => network.own_messages = value == "true",
         "highlights" => network.highlights = text.split(',').map(str::to_owned).collect(),
         "motd" => settings.motd.push(text),
         _ => rule(&mut network.history, key, value),
