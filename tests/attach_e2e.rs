@@ -378,3 +378,58 @@ async fn a_renamed_channel_brings_what_was_said_under_its_new_name() {
     assert_eq!(new.count(), 300, "{told:?}");
     assert!(!told.iter().any(|text| text.contains("old")), "{told:?}");
 }
+
+#[tokio::test]
+async fn every_line_but_numerics_has_its_time_for_who_asked() {
+    let ircd = MockIrcd::start(Script::default()).await;
+    let config = format!(
+        "[server]\nname = \"bnc.test\"\nlisten = [\"irc+insecure://[::]:0\"]\n\n[limits]\nclient_timeout = \"2s\"\n\n{}{}{}",
+        user("apw"),
+        network("net", &ircd.url()),
+        channel("#a")
+    );
+    let daemon = Daemon::start(&config).await;
+    let mut link = ircd.accept().await;
+    link.registered().await;
+    link.expect("JOIN #a").await;
+    let caps = ["server-time", "batch"];
+    let mut client = daemon.connect().await;
+    client.login_sasl("apw/net@p", "secret", &caps).await;
+    client.expect("366").await;
+    client.send("QUIT").await;
+    client.ended().await;
+    let mut other = daemon.login("apw/net@other:secret").await;
+    other.expect("366").await;
+    link.privmsg("bob", "#a", "missed").await;
+    other.expect(":bob!bob@host.test PRIVMSG #a :missed").await;
+    // Missed lines in a batch, proof, a sign of life, last words.
+    client = daemon.connect().await;
+    client.login_sasl("apw/net@p", "secret", &caps).await;
+    for told in ["BATCH -", "PING :carom-"] {
+        let is_it = |line: &str| command_of(line).starts_with(told);
+        client.expect_where(told, is_it).await;
+    }
+    client.has_said("PONG").await;
+    client
+        .expect_where("life", |line| command_of(line) == "PING :carom")
+        .await;
+    client.send("QUIT").await;
+    client
+        .expect_where("ERROR", |line| command_of(line).starts_with("ERROR "))
+        .await;
+    let heard = client.heard();
+    let acked = heard
+        .iter()
+        .position(|line| line.contains(" ACK "))
+        .unwrap();
+    let is_numeric = |line: &str| {
+        command_of(line).as_bytes()[..3]
+            .iter()
+            .all(u8::is_ascii_digit)
+    };
+    let has_time =
+        |line: &str| line.starts_with('@') && line.split(' ').next().unwrap().contains("time=20");
+    let bare = |line: &&String| !has_time(line) && !is_numeric(line);
+    let without: Vec<_> = heard[acked + 1..].iter().filter(bare).collect();
+    assert!(without.is_empty(), "{without:?}");
+}

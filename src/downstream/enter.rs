@@ -16,11 +16,13 @@ use crate::directory::User;
 use crate::mailbox::{NetworkHandle, Running};
 use crate::net::upgrade::{self, Refusal, UpgradeError, Upgraded};
 use crate::net::{Fingerprint, LineReader, Peer, ReadHalf, Stream, WriteHalf};
+use crate::state::View;
 use crate::state::login::{Login, Named, Step};
 use crate::state::login_name::{Claim, LoginName};
 use crate::wire::framing::Limits;
-use crate::wire::{Cap, Framed, Line, LineBuilder};
+use crate::wire::{Cap, CapSet, Framed, Line, LineBuilder};
 
+use super::labelled::write_own;
 use super::{Entered, Shared};
 
 /// So long may the last words to somebody take who is turned away.
@@ -67,10 +69,13 @@ impl Connection {
         self.writer.flush().await.ok()
     }
 
-    pub(super) async fn close(&mut self, reason: &str) {
-        let line = format!("ERROR :Closing link: {reason}\r\n");
+    pub(super) async fn close(&mut self, reason: &str, caps: CapSet) {
+        let why = format!("Closing link: {reason}");
+        let line = LineBuilder::new(b"ERROR").trailing(why.as_bytes()).build();
+        let mut said = Vec::new();
+        write_own(&line, View::of(caps), crate::clock().time, &mut said);
         _ = timeout(LAST_WORDS, async {
-            self.say(line.as_bytes()).await;
+            self.say(&said).await;
             _ = self.writer.shutdown().await;
         })
         .await;
@@ -80,10 +85,18 @@ impl Connection {
 /// Turns somebody away before anything was read. In TLS nobody would understand a word.
 pub async fn refuse(mut stream: Stream, manner: Manner, reason: &str) {
     match (manner.scheme, manner.web) {
-        _ if matches!(stream, Stream::Web(_)) => Connection::new(stream).close(reason).await,
+        _ if matches!(stream, Stream::Web(_)) => {
+            Connection::new(stream)
+                .close(reason, CapSet::default())
+                .await
+        }
         (Scheme::Tls, _) => {}
         (_, true) => upgrade::send_off(&mut stream, &Refusal::NotNow(reason.into())).await,
-        (_, false) => Connection::new(stream).close(reason).await,
+        (_, false) => {
+            Connection::new(stream)
+                .close(reason, CapSet::default())
+                .await
+        }
     }
 }
 
@@ -156,7 +169,7 @@ pub(super) async fn enter(
         Ok(entered) => Some((connection, entered)),
         Err(reason) => {
             if let Some(reason) = reason {
-                connection.close(&reason).await;
+                connection.close(&reason, visit.login.caps).await;
             }
             None
         }
@@ -181,6 +194,8 @@ impl Visit<'_> {
     async fn run(&mut self, connection: &mut Connection) -> Result<Entered, Turned> {
         let mut refused = 0;
         loop {
+            // What answers a line has the form of before it.
+            let view = View::of(self.login.caps);
             let steps = match connection.line().await.ok_or(None)? {
                 Framed::Line(raw) => match Line::parse(&raw) {
                     Ok(line) => Some(self.login.receive(&line)),
@@ -196,7 +211,7 @@ impl Visit<'_> {
                 }
                 continue;
             };
-            if self.work(steps, connection).await? {
+            if self.work(steps, view, connection).await? {
                 return self.attachable().await;
             }
         }
@@ -206,6 +221,7 @@ impl Visit<'_> {
     async fn work(
         &mut self,
         steps: Vec<Step>,
+        view: View,
         connection: &mut Connection,
     ) -> Result<bool, Turned> {
         let mut steps = VecDeque::from(steps);
@@ -213,10 +229,7 @@ impl Visit<'_> {
         let mut done = false;
         while let Some(step) = steps.pop_front() {
             match step {
-                Step::Say(line) => {
-                    said.extend_from_slice(&line);
-                    said.extend_from_slice(b"\r\n");
-                }
+                Step::Say(line) => write_own(&line, view, crate::clock().time, &mut said),
                 Step::Check(claims) => {
                     let user = self.check(&claims).await?;
                     steps.extend(self.login.checked(user));
@@ -425,11 +438,4 @@ fn no_such_network(user: &User, name: &str) -> String {
             names.join(", ")
         ),
     }
-}
-
-/// A line of ours in the form of bytes to write.
-pub(super) fn finished(line: LineBuilder) -> Vec<u8> {
-    let mut bytes = line.build().to_vec();
-    bytes.extend_from_slice(b"\r\n");
-    bytes
 }

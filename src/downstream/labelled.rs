@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::clock;
 use crate::state::forms::{self, Dress};
 use crate::state::{Shown, View};
-use crate::wire::LineBuilder;
+use crate::wire::{Cap, Line, LineBuilder, Timestamp};
 
 /// Appends the lines of an answer, each with its line end, under a label.
 pub(super) fn write(
@@ -49,6 +49,18 @@ pub(super) fn encode(line: LineBuilder, view: View, dress: Dress<'_>, out: &mut 
     forms::encode(&shown, view, dress, out);
 }
 
+/// A line of ours that has one form for all, with its time for who wants to know it: numerics are answers, and have none.
+pub(super) fn write_own(line: &[u8], view: View, now: Timestamp, out: &mut Vec<u8>) {
+    let is_numeric = Line::parse(line).is_ok_and(|line| line.numeric().is_some());
+    if view.caps.has(Cap::ServerTime) && !is_numeric {
+        out.extend_from_slice(b"@time=");
+        now.write(out);
+        out.push(b' ');
+    }
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// A line with one tag more.
 pub(super) fn write_line(key: &[u8], value: &[u8], line: &[u8], out: &mut Vec<u8>) {
     out.push(b'@');
@@ -69,7 +81,7 @@ pub(super) fn write_line(key: &[u8], value: &[u8], line: &[u8], out: &mut Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Cap, CapSet};
+    use crate::wire::CapSet;
 
     fn labelled(answer: &str) -> String {
         let caps = [Cap::Batch, Cap::LabeledResponse];

@@ -175,7 +175,10 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     let credit = Arc::new(Semaphore::new(CREDIT));
     let ledger = Ledger::default();
     let missed = match missed(&running, &client).await {
-        Err(history::Error::Closed) => return connection.close("The network has stopped").await,
+        Err(history::Error::Closed) => {
+            let caps = login.caps;
+            return connection.close("The network has stopped", caps).await;
+        }
         read => read.unwrap_or_else(|error| {
             // It is let in. What it proves would cover what it missed, so that nothing of it may count.
             warn!(%error, user = user.name, network = name, client, "missed lines cannot be read");

@@ -8,8 +8,7 @@ use crate::state::forms::{self, Dress};
 use crate::state::{Page, Plan, Shown, View, is_said_by};
 use crate::wire::{Cap, Line, LineBuilder, Name, Timestamp};
 
-use super::enter::finished;
-use super::labelled::write_line;
+use super::labelled::{write_line, write_own};
 use super::stamp::Stamper;
 
 /// So many lines are read at a time.
@@ -136,7 +135,7 @@ impl<'a> Replay<'a> {
             page.retain(|entry| !is_said_by(&entry.tags, name));
         }
         if !page.is_empty() || matches!(self.style, Style::History(_)) {
-            self.begin(out);
+            self.begin(now, out);
         }
         // A client with server-time needs no times in its text.
         let plain = !self.view.caps.has(Cap::ServerTime);
@@ -152,7 +151,7 @@ impl<'a> Replay<'a> {
         let through = match self.next {
             Some(rest) => rest.first.before(),
             None => {
-                self.end(out);
+                self.end(now, out);
                 self.plan.through
             }
         };
@@ -172,7 +171,7 @@ impl<'a> Replay<'a> {
         missed && !self.batched() && !self.view.caps.has(Cap::ServerTime)
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>) {
+    fn begin(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
@@ -183,7 +182,8 @@ impl<'a> Replay<'a> {
                 Style::Missed | Style::History(_) => b"chathistory",
                 Style::Playback(_) => b"znc.in/playback",
             };
-            let line = finished(line.param(kind).param(self.plan.target.as_bytes()));
+            let line = line.param(kind).param(self.plan.target.as_bytes());
+            let line = self.own(line, now);
             match &self.style {
                 Style::History(Some(label)) => write_line(b"label=", label, &line, out),
                 Style::Playback(Some(outer)) => write_line(b"batch=", outer.as_bytes(), &line, out),
@@ -194,14 +194,14 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
+    fn end(&self, now: Timestamp, out: &mut Vec<u8>) {
         if !self.begun {
             return;
         }
         if self.batched() {
             let line = LineBuilder::from(self.server, b"BATCH")
                 .param(format!("-{}", self.batch).as_bytes());
-            let line = finished(line);
+            let line = self.own(line, now);
             match &self.style {
                 Style::Playback(Some(outer)) => write_line(b"batch=", outer.as_bytes(), &line, out),
                 _ => out.extend(line),
@@ -209,6 +209,12 @@ impl<'a> Replay<'a> {
         } else if self.needs_banner() {
             self.banner(b"-- end of missed lines --", out);
         }
+    }
+
+    fn own(&self, line: LineBuilder, now: Timestamp) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_own(&line.build(), self.view, now, &mut out);
+        out
     }
 
     /// A word of ours in the target's window. For a person's it would open one of the server's: none there.
@@ -252,6 +258,13 @@ impl<'a> Replay<'a> {
             out,
         );
     }
+}
+
+/// A line of ours in the form of bytes to write.
+fn finished(line: LineBuilder) -> Vec<u8> {
+    let mut bytes = line.build().to_vec();
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }
 
 /// Whether an event belongs to messages, not to the roster: it is replayed as it is, to whoever knows of it.

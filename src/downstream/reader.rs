@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         let read = match timeout(half, self.lines.read(&mut lines)).await {
             Ok(read) => Ok(read),
             Err(_) => {
-                self.outbox.push_bytes(b"PING :carom\r\n", None);
+                self.outbox.push(crate::state::Item::Ping);
                 timeout(half, self.lines.read(&mut lines)).await
             }
         };

@@ -122,6 +122,10 @@ impl<'a> Writer<'a> {
                 self.view = view;
                 Ok(())
             }
+            Item::Ping => {
+                self.write_own(LineBuilder::new(b"PING").trailing(b"carom"));
+                Ok(())
+            }
             Item::Stored(ids) => self.stored(ids, None).await,
             Item::StoredWithin(ids, batch) => self.stored(ids, Some(&batch)).await,
             Item::More => {
@@ -144,8 +148,8 @@ impl<'a> Writer<'a> {
                     outbox::ASKS_TOO_FAST => "asks_too_fast",
                     _ => "other",
                 });
-                let line = format!("ERROR :Closing link: {reason}\r\n");
-                self.buffer.extend_from_slice(line.as_bytes());
+                let why = format!("Closing link: {reason}");
+                self.write_own(LineBuilder::new(b"ERROR").trailing(why.as_bytes()));
                 self.write(None).await?;
                 _ = timeout(STALLED, self.half.shutdown()).await;
                 Err(Gone(End::Orderly))
@@ -194,6 +198,10 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn write_own(&mut self, line: LineBuilder) {
+        labelled::write_own(&line.build(), self.view, clock().time, &mut self.buffer);
+    }
+
     /// Writes what is gathered, and behind it the PING that asks for proof when it is time for one.
     async fn write_out(&mut self) -> Result<(), Gone> {
         let token = self.ledger.ask(clock().ticks);
@@ -202,8 +210,7 @@ impl<'a> Writer<'a> {
 
     async fn write(&mut self, token: Option<String>) -> Result<(), Gone> {
         if let Some(token) = token {
-            self.buffer
-                .extend_from_slice(format!("PING :{token}\r\n").as_bytes());
+            self.write_own(LineBuilder::new(b"PING").trailing(token.as_bytes()));
         }
         if self.buffer.is_empty() {
             self.ledger.wrote();

@@ -36,7 +36,7 @@ pub(super) fn encode_one(shown: &Shown, view: View, dress: Dress<'_>, out: &mut 
     let start = out.len();
     write_tags(shown, &line, view, dress, out);
     let body = out.len();
-    let words = own_talks::is_for_words(shown, view).then(|| own_talks::in_words(&line));
+    let words = own_talks::in_words(shown, &line, view);
     let line = match words.as_deref().map(Line::parse) {
         Some(Ok(told)) => told,
         _ => line,

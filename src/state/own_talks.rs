@@ -10,11 +10,11 @@ use super::clients::Attached;
 use super::ctcp;
 use super::turn::{Action, Shown, Turn, View};
 
-/// The tag of such a line: of ours, nobody gets to see it.
+/// The tag of such a line: of ours, nobody gets to see it. Its value is the server in the mask of who tells of it.
 pub(super) const OWN: &[u8] = b"carom/own";
 
 /// Who tells of it.
-const SERVICE: &[u8] = b"*carom!carom@carom";
+const SERVICE: &[u8] = b"*carom!carom@";
 
 /// A client with one of these knows whose line it is.
 const KNOWING: [Cap; 3] = [Cap::EchoMessage, Cap::SelfMessage, Cap::Chathistory];
@@ -28,7 +28,9 @@ impl Network {
         let whom = line.param(0).unwrap_or_default();
         if self.is_me(line.nick()) && !self.is_me(whom) {
             let mut tags = shown.tags.to_vec();
-            super::record::push_tag(&mut tags, OWN, b"");
+            let mut server = Vec::new();
+            crate::wire::tags::escape(self.settings.server.as_bytes(), &mut server);
+            super::record::push_tag(&mut tags, OWN, &server);
             shown.tags = tags.into();
         }
     }
@@ -61,14 +63,17 @@ pub(super) fn is_for_words(shown: &Shown, view: View) -> bool {
     view.own_in_words && Tags::new(&shown.tags).any(|(key, _)| key == OWN)
 }
 
-/// What was said to whom, in words.
-pub(super) fn in_words(line: &Line<'_>) -> Bytes {
+/// What was said to whom, for a client that is told in words.
+pub(super) fn in_words(shown: &Shown, line: &Line<'_>, view: View) -> Option<Bytes> {
+    let server = Tags::new(&shown.tags)
+        .get(OWN)
+        .filter(|_| view.own_in_words)?;
     let (nick, whom) = (line.nick(), line.param(0).unwrap_or_default());
     let text = line.param(1).unwrap_or_default();
     let said = match ctcp::action(text) {
         Some(does) => [b"to ", whom, b": * ", nick, b" ", does].concat(),
         None => [b"to ", whom, b": ", text].concat(),
     };
-    let notice = LineBuilder::from(SERVICE, b"NOTICE").param(nick);
-    notice.trailing(&said).build()
+    let notice = LineBuilder::from(&[SERVICE, &server].concat(), b"NOTICE").param(nick);
+    Some(notice.trailing(&said).build())
 }

@@ -262,6 +262,8 @@ pub enum Item {
     StoredWithin(Ids, Bytes),
     /// From here on the client sees lines so.
     View(View),
+    /// A sign of life is asked for.
+    Ping,
     /// Introductions go on when the writer comes here.
     More,
     /// A question, answered once everything up to `after` is stored.

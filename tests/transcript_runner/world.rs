@@ -499,6 +499,17 @@ impl World {
         self.clients.get(&id).map_or_else(View::default, |c| c.view)
     }
 
+    /// A line of the client's writer.
+    fn own_line(&mut self, id: ClientId, line: &[u8]) {
+        let line = Shown {
+            time: self.now.time,
+            msgid: None,
+            tags: Bytes::new(),
+            line: Bytes::copy_from_slice(line),
+        };
+        self.write(id, &line, Dress::default());
+    }
+
     /// What the client's writer does with a plan.
     pub fn replay(&mut self, id: ClientId, plan: &Plan) {
         let Some(client) = self.clients.get(&id) else {
@@ -511,13 +522,13 @@ impl World {
             .and_then(|r| client.replayed.get(&r.old));
         let lines = self.store.replay(plan, given.map_or(EntryId(0), |id| *id));
         let lines: Vec<(EntryId, Shown)> = lines.into_iter().map(shown).collect();
-        let to = format!("{}>", client.label);
         let batched = caps.has(Cap::Batch) && !lines.is_empty();
         let batch = batched.then(|| self.next_batch());
         let server = self.settings.server.clone();
         if let Some(batch) = &batch {
             let start = format!(":{server} BATCH +{batch} chathistory ");
-            self.tell(&to, &[start.as_bytes(), plan.target.as_bytes()].concat());
+            let start = [start.as_bytes(), plan.target.as_bytes()].concat();
+            self.own_line(id, &start);
         }
         if let Some((last, _)) = lines.last() {
             let last = *last;
@@ -554,7 +565,7 @@ impl World {
             self.with(id, |client| client.unproved.push_back(given));
         }
         if let Some(batch) = &batch {
-            self.tell(&to, format!(":{server} BATCH -{batch}").as_bytes());
+            self.own_line(id, format!(":{server} BATCH -{batch}").as_bytes());
         }
         let end = Given {
             line: Bytes::new(),
