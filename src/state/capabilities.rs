@@ -23,6 +23,9 @@ pub(super) static CAPABILITIES: Feature = Feature {
         Rule::new(b"CAP", 1, Network::ask_cap),
         Rule::new(b"PASS", 0, Network::already_registered),
         Rule::new(b"USER", 0, Network::already_registered),
+        Rule::new(b"WEBIRC", 0, Network::already_registered),
+        Rule::new(b"PROTOCTL", 0, Network::never_passed_on),
+        Rule::new(b"STARTTLS", 0, Network::never_passed_on),
     ],
     ..NOTHING
 };
@@ -212,6 +215,12 @@ impl Network {
     fn already_registered(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
         let line = self.numeric(462).trailing(b"You may not reregister");
         self.answer(asked, line.build(), turn)
+    }
+
+    /// It would change how the server speaks with us, or is for servers alone.
+    pub(super) fn never_passed_on(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
+        let line = self.numeric(421).param(asked.line.command());
+        self.answer(asked, line.trailing(b"Unknown command").build(), turn)
     }
 
     /// A server comes to offer something, grants it, or takes it away.

@@ -99,6 +99,10 @@ const SPECIFICATIONS: &[(&str, &str)] = &[
     ("NAMES", "RFC 2812 section 3.2.5"),
     ("NICK", "RFC 2812 section 3.1.2"),
     ("NOTICE", "RFC 2812 section 3.3.2"),
+    (
+        "PALAVER",
+        "https://github.com/cocodelabs/palaver-irc-capability",
+    ),
     ("PART", "RFC 2812 section 3.2.2"),
     ("PASS", "RFC 2812 section 3.1.1"),
     ("PING", "RFC 2812 section 3.7.2"),
@@ -122,6 +126,7 @@ const SPECIFICATIONS: &[(&str, &str)] = &[
     ),
     ("WHOIS", "RFC 2812 section 3.6.2"),
     ("WHOWAS", "RFC 2812 section 3.6.3"),
+    ("WEBIRC", "https://ircv3.net/specs/extensions/webirc"),
     ("ZNC", "https://wiki.znc.in/Playback"),
 ];
 
