@@ -88,14 +88,14 @@ pub async fn refuse(mut stream: Stream, manner: Manner, reason: &str) {
         _ if matches!(stream, Stream::Web(_)) => {
             Connection::new(stream)
                 .close(reason, CapSet::default())
-                .await
+                .await;
         }
         (Scheme::Tls, _) => {}
         (_, true) => upgrade::send_off(&mut stream, &Refusal::NotNow(reason.into())).await,
         (_, false) => {
             Connection::new(stream)
                 .close(reason, CapSet::default())
-                .await
+                .await;
         }
     }
 }

@@ -43,6 +43,8 @@ use writer::Writer;
 pub use enter::{handshakes, refuse};
 pub use service::{Caller, run as run_command};
 
+/// Said to who comes when the log is closed.
+const STOPPED: &str = "The network has stopped";
 /// After QUIT the client may take so long to close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -175,10 +177,7 @@ async fn attached(mut connection: Connection, peer: Peer, entered: Entered, shar
     let credit = Arc::new(Semaphore::new(CREDIT));
     let ledger = Ledger::default();
     let missed = match missed(&running, &client).await {
-        Err(history::Error::Closed) => {
-            let caps = login.caps;
-            return connection.close("The network has stopped", caps).await;
-        }
+        Err(history::Error::Closed) => return connection.close(STOPPED, login.caps).await,
         read => read.unwrap_or_else(|error| {
             // It is let in. What it proves would cover what it missed, so that nothing of it may count.
             warn!(%error, user = user.name, network = name, client, "missed lines cannot be read");

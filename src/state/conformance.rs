@@ -120,13 +120,13 @@ const SPECIFICATIONS: &[(&str, &str)] = &[
     ("USERHOST", "RFC 2812 section 4.8"),
     ("VERIFY", ACCOUNTS),
     ("VERSION", "RFC 2812 section 3.4.3"),
+    ("WEBIRC", "https://ircv3.net/specs/extensions/webirc"),
     (
         "WHO",
         "RFC 2812 section 3.6.1, https://ircv3.net/specs/extensions/whox",
     ),
     ("WHOIS", "RFC 2812 section 3.6.2"),
     ("WHOWAS", "RFC 2812 section 3.6.3"),
-    ("WEBIRC", "https://ircv3.net/specs/extensions/webirc"),
     ("ZNC", "https://wiki.znc.in/Playback"),
 ];
 

@@ -278,13 +278,18 @@ impl World {
 
     /// A line of ours, without a time: when it was said is nobody's business.
     fn line(&mut self, answer: &Answer, line: &[u8], dress: Dress<'_>) {
+        self.own_line(answer.to, line, dress);
+    }
+
+    /// A line of the client's writer.
+    pub fn own_line(&mut self, to: ClientId, line: &[u8], dress: Dress<'_>) {
         let line = Shown {
             time: self.now.time,
             msgid: None,
             tags: Bytes::new(),
             line: Bytes::copy_from_slice(line),
         };
-        self.write(answer.to, &line, dress);
+        self.write(to, &line, dress);
     }
 }
 

@@ -499,17 +499,6 @@ impl World {
         self.clients.get(&id).map_or_else(View::default, |c| c.view)
     }
 
-    /// A line of the client's writer.
-    fn own_line(&mut self, id: ClientId, line: &[u8]) {
-        let line = Shown {
-            time: self.now.time,
-            msgid: None,
-            tags: Bytes::new(),
-            line: Bytes::copy_from_slice(line),
-        };
-        self.write(id, &line, Dress::default());
-    }
-
     /// What the client's writer does with a plan.
     pub fn replay(&mut self, id: ClientId, plan: &Plan) {
         let Some(client) = self.clients.get(&id) else {
@@ -526,9 +515,8 @@ impl World {
         let batch = batched.then(|| self.next_batch());
         let server = self.settings.server.clone();
         if let Some(batch) = &batch {
-            let start = format!(":{server} BATCH +{batch} chathistory ");
-            let start = [start.as_bytes(), plan.target.as_bytes()].concat();
-            self.own_line(id, &start);
+            let start = format!(":{server} BATCH +{batch} chathistory {}", plan.target);
+            self.own_line(id, start.as_bytes(), Dress::default());
         }
         if let Some((last, _)) = lines.last() {
             let last = *last;
@@ -565,7 +553,8 @@ impl World {
             self.with(id, |client| client.unproved.push_back(given));
         }
         if let Some(batch) = &batch {
-            self.own_line(id, format!(":{server} BATCH -{batch}").as_bytes());
+            let end = format!(":{server} BATCH -{batch}");
+            self.own_line(id, end.as_bytes(), Dress::default());
         }
         let end = Given {
             line: Bytes::new(),
