@@ -115,6 +115,8 @@ impl Network {
             self.hang_up("Changing servers", turn);
             let text = format!("{name}: connecting anew, its configuration has changed");
             self.announce(&text, turn);
+            // What failed before says nothing about what is configured now.
+            self.backoff.failures = 0;
             self.dial_afresh(turn);
         } else if old.realname != new.realname && self.caps_of_link().has(Cap::Setname) {
             let line = LineBuilder::new(b"SETNAME").trailing(new.realname.as_bytes());
