@@ -223,6 +223,12 @@ impl Network {
         self.answer(asked, line.trailing(b"Unknown command").build(), turn)
     }
 
+    /// For operators, who are not spoken to through others (RFC 2812 section 3.1.8).
+    pub(super) fn on_squit(&mut self, asked: &Asked<'_>, turn: &mut Turn) -> Answer {
+        let text = b"Permission Denied- You're not an IRC operator";
+        self.answer(asked, self.numeric(481).trailing(text).build(), turn)
+    }
+
     /// A server comes to offer something, grants it, or takes it away.
     fn on_cap(&mut self, received: &Received<'_>, turn: &mut Turn) {
         let word = received

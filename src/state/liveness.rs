@@ -21,7 +21,7 @@ pub(super) static LIVENESS: Feature = Feature {
         Rule::new(b"PONG", 0, |_, _, _| Answer::Now),
         Rule::new(b"QUIT", 0, Network::ask_quit),
         Rule::new(b"ERROR", 0, Network::never_passed_on),
-        Rule::new(b"SQUIT", 0, Network::never_passed_on),
+        Rule::new(b"SQUIT", 0, Network::on_squit),
         // Of a client for its own bouncer: no server is asked to keep a device's name.
         Rule::new(b"PALAVER", 0, |_, _, _| Answer::Now),
     ],
