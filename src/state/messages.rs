@@ -275,7 +275,11 @@ impl Network {
         let is_tagmsg = line.is(b"TAGMSG");
         // What is sent to ourselves comes back once more: that is the copy for all. CTCP and passwords are nobody
         // else's business. The echo is the sender's own.
-        let own_only = !is_tagmsg && (ctcp::is_ctcp(text) || is_secret(target, text));
+        let is_ctcp = !is_tagmsg && ctcp::is_ctcp(text);
+        if let Some(from) = from.filter(|_| is_ctcp && line.is(b"PRIVMSG")) {
+            self.asks_by_ctcp(from, target, text, turn.now.ticks);
+        }
+        let own_only = is_ctcp || (!is_tagmsg && is_secret(target, text));
         if own_only || self.is_me(target) {
             if let Some(from) = from.filter(|_| except.is_none()) {
                 deliver(Audience::One(from), shown, turn);
