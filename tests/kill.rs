@@ -160,7 +160,8 @@ async fn talk(link: &Link, client: &mut Client, mut next: u64, cycle: u64) -> u6
             has_heard(client, next).await;
             next += 1;
             while self::pings(client) == pings {
-                client.expect("PING :carom-").await;
+                let asks = |line: &str| command_of(line).starts_with("PING :carom-");
+                client.expect_where("PING :carom-", asks).await;
             }
         }
     }
@@ -169,7 +170,7 @@ async fn talk(link: &Link, client: &mut Client, mut next: u64, cycle: u64) -> u6
 
 /// How often the client was asked for proof.
 fn pings(client: &Client) -> usize {
-    let is_ping = |line: &&String| line.starts_with("PING :carom-");
+    let is_ping = |line: &&String| command_of(line).starts_with("PING :carom-");
     client.heard().iter().filter(is_ping).count()
 }
 
