@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::config::ChatLog;
 use crate::history::Entry;
-use crate::wire::Line;
+use crate::wire::{Line, SERVICE};
 
 /// So many lines may wait for the disk; what comes then is left out of the files, and counted.
 const QUEUE: usize = 8_192;
@@ -238,7 +238,7 @@ impl Files {
         }
         let entry = &said.entry;
         // What carom tells of a channel stands in that channel's file already.
-        if entry.target.is(b"*carom") {
+        if entry.target.is(SERVICE.as_bytes()) {
             return;
         }
         let at = jiff::Timestamp::from_millisecond(entry.time.millis())

@@ -15,6 +15,7 @@ use crate::mailbox::{Running, ToNetwork};
 use crate::net::WriteHalf;
 use crate::outbox::{self, Outbox};
 use crate::state::forms::{self, Dress};
+use crate::state::service::mask;
 use crate::state::{Ask, ClientId, Item, Plan, Shown, View};
 use crate::wire::{LineBuilder, Name};
 
@@ -392,7 +393,7 @@ impl<'a> Writer<'a> {
         }
         let client = self.id.0;
         warn!(%why, client, "a client is not shown stored lines");
-        let source = format!("*carom!carom@{}", self.shared.server);
+        let source = mask(&self.shared.server);
         let told =
             "some lines cannot be shown now; you get them, and what follows, when you attach again";
         let line = LineBuilder::from(source.as_bytes(), b"NOTICE")

@@ -18,9 +18,6 @@ use super::record::Reach;
 use super::turn::{Audience, ClientId, Shown, Ticks, Turn};
 use super::{Network, Timer, config, ctcp};
 
-/// Who tells of what was said in a detached channel. It is a talk of its own: what is told there is stored, and each
-/// client is given it once.
-const SERVICE: &[u8] = b"*carom";
 /// A line on the wire, without its end (RFC 2812 section 2.3).
 const LINE: usize = 510;
 /// Behind the longest of names there is room for so much text, though the line becomes longer than that.
@@ -358,20 +355,14 @@ impl Network {
 
     /// A word of the service that is stored like a message. What is too long for one line is told in several.
     fn tell_stored(&mut self, head: &[u8], text: &[u8], turn: &mut Turn) {
-        let source = [SERVICE, b"!carom@", self.settings.server.as_bytes()].concat();
-        let notice = |text: &[u8]| {
-            LineBuilder::from(&source, b"NOTICE")
-                .param(self.nick())
-                .trailing(text)
-                .build()
-        };
-        let room = LINE.saturating_sub(notice(head).len()).max(LEAST);
+        let room = LINE.saturating_sub(self.notice_of(head).len()).max(LEAST);
         let texts = ctcp::split(text, room);
         let lines: Vec<Bytes> = texts
             .iter()
-            .map(|text| notice(&[head, text].concat()))
+            .map(|text| self.notice_of(&[head, text].concat()))
             .collect();
-        let service = self.name(SERVICE);
+        // A talk of its own: what is told there is stored, and each client is given it once.
+        let service = self.name(crate::wire::SERVICE.as_bytes());
         for line in lines {
             let shown = Shown {
                 time: turn.now.time,

@@ -14,7 +14,7 @@ use super::record::{Reach, client_tags, own_tags, shown, tagged_by};
 use super::routing::Answers;
 use super::turn::{Action, Audience, ClientId, Shown, Turn};
 use super::upstream::Sent;
-use super::{Network, ctcp, playback};
+use super::{Network, ctcp, playback, service};
 
 pub(super) static MESSAGES: Feature = Feature {
     offers: &[
@@ -96,7 +96,7 @@ impl Network {
             return Place::Buffer(self.name(bare));
         }
         let source = line.nick();
-        if source.eq_ignore_ascii_case(b"*carom") {
+        if service::is_meant(source) {
             return Place::Nowhere;
         }
         if self.is_me(source) && !self.is_me(target) && line.user_host().is_some() {

@@ -58,7 +58,7 @@ mod sasl;
 mod saved;
 mod scram;
 mod search;
-mod service;
+pub mod service;
 mod status;
 mod storage;
 mod sts;
@@ -384,10 +384,15 @@ impl Network {
 
     /// A word from the service, as a NOTICE.
     fn notice(&self, text: &str) -> Bytes {
-        let source = format!("*carom!carom@{}", self.settings.server);
+        self.notice_of(text.as_bytes())
+    }
+
+    /// The same of what others said.
+    fn notice_of(&self, text: &[u8]) -> Bytes {
+        let source = service::mask(&self.settings.server);
         LineBuilder::from(source.as_bytes(), b"NOTICE")
             .param(self.nick())
-            .trailing(text.as_bytes())
+            .trailing(text)
             .build()
     }
 

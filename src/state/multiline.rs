@@ -15,7 +15,7 @@ use super::feature::{Answer, Asked, Feature, NOTHING, Offer, Received, Rule, Sou
 use super::labels::ReplyId;
 use super::record::client_tags;
 use super::turn::{Action, ClientId, Ticks, Turn};
-use super::{Network, ctcp};
+use super::{Network, ctcp, service};
 
 pub(super) static MULTILINE: Feature = Feature {
     offers: &[Offer(Cap::Multiline, Source::Ours)],
@@ -272,7 +272,7 @@ impl Network {
     fn as_one(&self, draft: &Draft) -> Option<(Bytes, Vec<Vec<u8>>)> {
         let link = self.link()?;
         let caps = CapSet::of(&[Cap::Batch, Cap::MessageTags, Cap::Multiline]);
-        if !caps.difference(link.caps).is_empty() || draft.target.eq_ignore_ascii_case(b"*carom") {
+        if !caps.difference(link.caps).is_empty() || service::is_meant(&draft.target) {
             return None;
         }
         let head = [&draft.command, &b" "[..], &draft.target].concat();

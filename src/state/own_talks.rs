@@ -5,16 +5,12 @@ use bytes::Bytes;
 
 use crate::wire::{Cap, Line, LineBuilder, Tags};
 
-use super::Network;
 use super::clients::Attached;
-use super::ctcp;
 use super::turn::{Action, Shown, Turn, View};
+use super::{Network, ctcp, service};
 
 /// The tag of such a line: of ours, nobody gets to see it. Its value is the server in the mask of who tells of it.
 pub(super) const OWN: &[u8] = b"carom/own";
-
-/// Who tells of it.
-const SERVICE: &[u8] = b"*carom!carom@";
 
 /// A client with one of these knows whose line it is.
 const KNOWING: [Cap; 3] = [Cap::EchoMessage, Cap::SelfMessage, Cap::Chathistory];
@@ -74,6 +70,7 @@ pub(super) fn in_words(shown: &Shown, line: &Line<'_>, view: View) -> Option<Byt
         Some(does) => [b"to ", whom, b": * ", nick, b" ", does].concat(),
         None => [b"to ", whom, b": ", text].concat(),
     };
-    let notice = LineBuilder::from(&[SERVICE, &server].concat(), b"NOTICE").param(nick);
+    let source = service::mask(&String::from_utf8_lossy(&server));
+    let notice = LineBuilder::from(source.as_bytes(), b"NOTICE").param(nick);
     Some(notice.trailing(&said).build())
 }

@@ -2,6 +2,7 @@
 //! in the place where they stand in its queue, so before the PONG of a later PING.
 
 use crate::config::Secret;
+use crate::wire;
 
 use super::Network;
 use super::feature::{Answer, Asked, Feature, NOTHING, Rule};
@@ -14,6 +15,16 @@ pub(super) static SERVICE: Feature = Feature {
     ],
     ..NOTHING
 };
+
+/// Whose word it is, when a server of this name tells it.
+pub fn mask(server: &str) -> String {
+    format!("{}!carom@{server}", wire::SERVICE)
+}
+
+/// Whether this is a name for carom.
+pub(super) fn is_meant(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(wire::SERVICE.as_bytes())
+}
 
 /// Stands before the words of bip's users.
 const BIP: &str = "bip ";
@@ -43,7 +54,7 @@ impl Network {
     /// A message to the service, if it is one; its credit is the message's.
     pub(super) fn ask_service(&self, target: &[u8], asked: &Asked<'_>, turn: &mut Turn) -> bool {
         let verb = match () {
-            () if target.eq_ignore_ascii_case(b"*carom") => "",
+            () if is_meant(target) => "",
             () if target.eq_ignore_ascii_case(b"-bip") => BIP,
             () => return false,
         };

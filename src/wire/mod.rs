@@ -17,6 +17,6 @@ pub use framing::{Framed, Framer};
 pub use isupport::Isupport;
 pub use line::{Line, LineBuilder, LineError};
 pub use modes::{MemberModes, ModeKind};
-pub use name::{CaseMapping, Name};
+pub use name::{CaseMapping, Name, SERVICE};
 pub use tags::Tags;
 pub use time::Timestamp;

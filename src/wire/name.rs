@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::latin1;
 
+/// What carom is called where it is talked to. On a network nobody has such a nick.
+pub const SERVICE: &str = "*carom";
+
 /// Which letters a network takes for equal (ISUPPORT `CASEMAPPING`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum CaseMapping {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::control::{PIECES, Piece};
 use crate::state::View;
 use crate::state::forms::Dress;
+use crate::state::service::mask;
 use crate::wire::LineBuilder;
 
 use super::super::labelled;
@@ -84,7 +85,7 @@ impl Answer {
         let status = user.and_then(|user| user.board.line(network));
         let server = writer.shared.server.clone();
         Self {
-            source: format!("*carom!carom@{server}"),
+            source: mask(&server),
             nick: status.map_or_else(|| "*".to_owned(), |status| status.nick),
             server,
             label: label.cloned(),
