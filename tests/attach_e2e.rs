@@ -12,9 +12,14 @@ use support::{Client, Daemon, Link, MockIrcd, Script};
 
 /// One user on one network with a channel, both families on one socket.
 async fn on_channel(script: Script) -> (Daemon, MockIrcd, Link) {
+    on_channel_with(script, "").await
+}
+
+/// The same with more in the file.
+async fn on_channel_with(script: Script, more: &str) -> (Daemon, MockIrcd, Link) {
     let ircd = MockIrcd::start(script).await;
     let config = format!(
-        "[server]\nname = \"bnc.test\"\nlisten = [\"irc+insecure://[::]:0\"]\n\n{}{}{}",
+        "[server]\nname = \"bnc.test\"\nlisten = [\"irc+insecure://[::]:0\"]\n\n{more}{}{}{}",
         user("apw"),
         network("net", &ircd.url()),
         channel("#a")
@@ -381,17 +386,8 @@ async fn a_renamed_channel_brings_what_was_said_under_its_new_name() {
 
 #[tokio::test]
 async fn every_line_but_numerics_has_its_time_for_who_asked() {
-    let ircd = MockIrcd::start(Script::default()).await;
-    let config = format!(
-        "[server]\nname = \"bnc.test\"\nlisten = [\"irc+insecure://[::]:0\"]\n\n[limits]\nclient_timeout = \"2s\"\n\n{}{}{}",
-        user("apw"),
-        network("net", &ircd.url()),
-        channel("#a")
-    );
-    let daemon = Daemon::start(&config).await;
-    let mut link = ircd.accept().await;
-    link.registered().await;
-    link.expect("JOIN #a").await;
+    let limits = "[limits]\nclient_timeout = \"2s\"\n\n";
+    let (daemon, _ircd, link) = on_channel_with(Script::default(), limits).await;
     let caps = ["server-time", "batch"];
     let mut client = daemon.connect().await;
     client.login_sasl("apw/net@p", "secret", &caps).await;

@@ -97,6 +97,19 @@ impl Scene {
         assert_eq!(numbers(&self.client), (0..self.said).collect::<Vec<_>>());
     }
 
+    /// The store is locked until three lines more were said than can wait for it. Its client goes before it could be told.
+    async fn loses_three_lines_unheard(&mut self) {
+        let stranger = Connection::open(self.database()).unwrap();
+        stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+        self.says(WAITING + 3).await;
+        self.client.close().await;
+        self.daemon
+            .tells(&["client", "status"], "no clients attached")
+            .await;
+        stranger.execute_batch("ROLLBACK").unwrap();
+        self.daemon.tells(&["status"], "3 lines never stored").await;
+    }
+
     /// What carom tells the client of lines that are missing; how many.
     async fn told_of_lost(&mut self) -> usize {
         let told = self.client.expect_where("what is missing", |line| {
@@ -179,19 +192,7 @@ async fn a_locked_database_delays_nobody_and_what_is_missing_is_told_once() {
 #[tokio::test]
 async fn what_is_missing_is_told_to_the_first_who_comes_when_nobody_was_there() {
     let mut scene = Scene::new().await;
-    let stranger = Connection::open(scene.database()).unwrap();
-    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
-    scene.says(WAITING + 3).await;
-    scene.client.close().await;
-    scene
-        .daemon
-        .tells(&["client", "status"], "no clients attached")
-        .await;
-    stranger.execute_batch("ROLLBACK").unwrap();
-    scene
-        .daemon
-        .tells(&["status"], "3 lines never stored")
-        .await;
+    scene.loses_three_lines_unheard().await;
     scene.client = attach(&scene.daemon, "laptop").await;
     assert_eq!(scene.told_of_lost().await, 3);
 }

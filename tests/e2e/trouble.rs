@@ -98,20 +98,7 @@ async fn each_client_name_is_told_once_what_is_missing_even_after_a_kill() {
         client.sync().await;
         client.close().await;
     }
-    let stranger = Connection::open(scene.database()).unwrap();
-    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
-    scene.says(WAITING + 3).await;
-    scene.client.close().await;
-    scene
-        .daemon
-        .tells(&["client", "status"], "no clients attached")
-        .await;
-    stranger.execute_batch("ROLLBACK").unwrap();
-    scene
-        .daemon
-        .tells(&["status"], "3 lines never stored")
-        .await;
-    drop(stranger);
+    scene.loses_three_lines_unheard().await;
     scene.daemon.kill().await;
     scene.daemon.restart().await;
     let mut link = joined(&scene._ircd).await;
