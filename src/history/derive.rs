@@ -2,7 +2,6 @@
 //! who said it: a posting list for each term, and a few figures about each stretch of a log. All of it follows from the
 //! lines, and is made anew when it is damaged. When it is made is `deriving`'s, how it is used `search`'s.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -316,7 +315,7 @@ impl<'a> Noted<'a> {
     }
 
     /// The terms under which it is found.
-    fn terms(&self, terms: &Terms<'_>, out: &mut String) {
+    fn terms(&self, terms: &Terms, out: &mut String) {
         out.clear();
         if !self.msgid.is_empty() {
             terms.msgid(self.msgid, out);
@@ -337,23 +336,24 @@ impl<'a> Noted<'a> {
 }
 
 /// Terms of one part, as they stand in `term`: the network, which part, what it is, and its value.
-pub(super) struct Terms<'a> {
-    part: &'a Part,
+pub(super) struct Terms {
+    /// Before each of them: whose it is.
+    head: String,
 }
 
-impl<'a> Terms<'a> {
-    pub(super) const fn new(part: &'a Part) -> Self {
-        Self { part }
+impl Terms {
+    pub(super) fn new(part: &Part) -> Self {
+        let past = if part.past { "p" } else { "" };
+        Self {
+            head: format!("{:x}{past}", part.network),
+        }
     }
 
     pub(super) fn word(&self, word: &str, out: &mut String) {
-        let end = word
-            .char_indices()
-            .map(|(at, _)| at)
-            .chain([word.len()])
-            .take_while(|&at| at <= WORD)
-            .last()
-            .unwrap_or(0);
+        let mut end = word.len().min(WORD);
+        while !word.is_char_boundary(end) {
+            end -= 1;
+        }
         self.add(out, ':', &word[..end]);
     }
 
@@ -372,9 +372,10 @@ impl<'a> Terms<'a> {
     }
 
     fn add(&self, out: &mut String, class: char, value: &str) {
-        // Writing to a string cannot fail.
-        let past = if self.part.past { "p" } else { "" };
-        let _ = write!(out, "{:x}{past}{class}{value} ", self.part.network);
+        out.push_str(&self.head);
+        out.push(class);
+        out.push_str(value);
+        out.push(' ');
     }
 }
 
